@@ -1,0 +1,81 @@
+/**
+ * The contract between what is shown (`tree/`) and how it is served (`fuse/`, and later other transports).
+ *
+ * A file system is read-only, synchronous, and stateless between calls: an open file is its node, so any thread that
+ * has an equal file system can serve any request.
+ */
+
+/** Inode number of a node. Never reused for another node while the file system lives. Below 2^53. */
+export type NodeId = number;
+
+/** The root directory: FUSE_ROOT_ID of the kernel. */
+export const ROOT_NODE_ID: NodeId = 1;
+
+export type NodeKind = 'directory' | 'file' | 'symlink';
+
+/** A point in time: whole seconds since 1970-01-01T00:00:00Z, and nanoseconds 0 .. 999,999,999. */
+export interface Timestamp {
+  readonly seconds: number;
+  readonly nanoseconds: number;
+}
+
+export interface Attributes {
+  readonly nodeId: NodeId;
+  readonly kind: NodeKind;
+  /** Permission bits only (0o777 at most). */
+  readonly permissions: number;
+  readonly linkCount: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly sizeBytes: number;
+  /** Becomes `st_blocks`: bytes that hold data, 0 for what is a hole. */
+  readonly allocatedBytes: number;
+  /** Used for atime, mtime, ctime and birth time alike: nothing here ever changes. */
+  readonly time: Timestamp;
+}
+
+/**
+ * One entry of a directory. `name` holds one character per byte (latin1), since file names are bytes.
+ */
+export interface DirectoryEntry {
+  readonly name: string;
+  readonly nodeId: NodeId;
+  readonly kind: NodeKind;
+}
+
+/** Numbers for statfs(2). Free space is always 0: the file system is read-only. */
+export interface FileSystemStatistics {
+  readonly totalBytes: number;
+  readonly nodeCount: number;
+}
+
+/**
+ * Every method throws `Qcow2fsError`; `toErrno` says which errno that becomes. A node that does not exist is
+ * `NOT_FOUND`, or `undefined` where the signature says so.
+ */
+export interface FileSystem {
+  /** The node called `name` (latin1, see DirectoryEntry) in directory `parent`, or undefined. */
+  lookup(parent: NodeId, name: string): NodeId | undefined;
+  attributes(node: NodeId): Attributes;
+  /** All entries of a directory in a stable order, without `.` and `..`. */
+  entries(directory: NodeId): readonly DirectoryEntry[];
+  /** The directory that holds `node`; the root is its own parent. */
+  parent(node: NodeId): NodeId;
+  /** Throws when the file cannot be opened now. */
+  open(node: NodeId): void;
+  /**
+   * Reads up to `length` bytes at `offset` of a file into `target` from `targetOffset` on. Returns the number of bytes:
+   * `length`, or less only where the file ends. Throws when any byte in the range cannot be read exactly.
+   */
+  read(node: NodeId, target: Buffer, targetOffset: number, offset: number, length: number): number;
+  /** The first offset >= `offset` that holds data, or undefined if only a hole follows. `offset` is below the size. */
+  seekData(node: NodeId, offset: number): number | undefined;
+  /** The first offset >= `offset` in a hole; the end of the file counts as one. `offset` is below the size. */
+  seekHole(node: NodeId, offset: number): number;
+  /** The target of a symlink, as bytes. */
+  readlink(node: NodeId): Buffer;
+  /** The value of an extended attribute, or undefined if the node has none of that name. */
+  xattr(node: NodeId, name: string): Buffer | undefined;
+  xattrNames(node: NodeId): readonly string[];
+  statistics(): FileSystemStatistics;
+}
