@@ -1,0 +1,117 @@
+/** A regular file or a block device as a Storage, always opened O_RDONLY and never locked. */
+
+import fs from 'node:fs';
+import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
+import type { Storage } from './storage.ts';
+
+/** An open file as plain data. File descriptors belong to the process, so a worker thread can use it as it is. */
+export interface OpenFile {
+  readonly path: string;
+  readonly fd: number;
+  readonly sizeBytes: number;
+  /** Bytes the file system has allocated for it. */
+  readonly allocatedBytes: number;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly mtimeMs: number;
+  readonly ctimeMs: number;
+  readonly isBlockDevice: boolean;
+}
+
+/**
+ * Opens a regular file or block device for reading.
+ * O_NONBLOCK keeps a FIFO from blocking the open; it means nothing for the two kinds that are accepted.
+ * @throws Qcow2fsError NOT_FOUND or IO, naming the file.
+ */
+export function openFile(path: string): OpenFile {
+  let fd: number;
+  try {
+    fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+  } catch (error) {
+    throw openError(path, error);
+  }
+  try {
+    const stat = fs.fstatSync(fd);
+    if (!stat.isFile() && !stat.isBlockDevice()) {
+      throw new Qcow2fsError('IO', `${path} is neither a regular file nor a block device`, { data: { file: path } });
+    }
+    return {
+      path,
+      fd,
+      sizeBytes: stat.isBlockDevice() ? blockDeviceSizeBytes(path, stat.rdev) : stat.size,
+      allocatedBytes: stat.isBlockDevice() ? Number.MAX_SAFE_INTEGER : stat.blocks * 512,
+      mode: stat.mode,
+      uid: stat.uid,
+      gid: stat.gid,
+      mtimeMs: stat.mtimeMs,
+      ctimeMs: stat.ctimeMs,
+      isBlockDevice: stat.isBlockDevice(),
+    };
+  } catch (error) {
+    fs.closeSync(fd);
+    throw error;
+  }
+}
+
+/** True while size, mtime and ctime are those of `openFile`. A block device has no such sign and counts as unchanged. */
+export function isUnchanged(file: OpenFile): boolean {
+  if (file.isBlockDevice) return true;
+  const stat = fs.fstatSync(file.fd);
+  return stat.mtimeMs === file.mtimeMs && stat.ctimeMs === file.ctimeMs && stat.size === file.sizeBytes;
+}
+
+/** Reads through the file's descriptor with pread(2). */
+export class FileStorage implements Storage {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly #fd: number;
+
+  constructor(file: OpenFile) {
+    this.name = file.path;
+    this.sizeBytes = file.sizeBytes;
+    this.#fd = file.fd;
+  }
+
+  readUpTo(target: Buffer, targetOffset: number, length: number, position: number): number {
+    let done = 0;
+    try {
+      // pread(2) may return less than asked in the middle of a file (2 GiB limit, signals): only 0 means the end.
+      while (done < length) {
+        const count = fs.readSync(this.#fd, target, targetOffset + done, length - done, position + done);
+        if (count === 0) break;
+        done += count;
+      }
+    } catch (error) {
+      throw new Qcow2fsError('IO', `${this.name}: reading ${length} bytes at ${position} failed: ${messageOf(error)}`, {
+        data: { file: this.name, position, length },
+        cause: error,
+      });
+    }
+    return done;
+  }
+}
+
+function openError(path: string, cause: unknown): Qcow2fsError {
+  const code = systemCodeOf(cause);
+  const data = { file: path };
+  if (code === 'ENOENT') return new Qcow2fsError('NOT_FOUND', `${path}: no such file`, { data, cause });
+  if (code === 'EACCES') {
+    return new Qcow2fsError('IO', `${path}: permission denied: this user may not read it`, { data, cause });
+  }
+  return new Qcow2fsError('IO', `${path}: cannot be opened: ${messageOf(cause)}`, { data, cause });
+}
+
+/** Node has no BLKGETSIZE64; sysfs has the size in 512-byte sectors. Device numbers: makedev(3). */
+function blockDeviceSizeBytes(path: string, rdev: number): number {
+  const major = Math.floor(rdev / 256) % 4096;
+  const minor = (rdev % 256) + Math.floor(rdev / 0x10_0000) * 256;
+  try {
+    return Number(fs.readFileSync(`/sys/dev/block/${major}:${minor}/size`, 'utf8')) * 512;
+  } catch (cause) {
+    throw new Qcow2fsError('IO', `${path}: the size of the block device is not in sysfs`, {
+      data: { file: path },
+      cause,
+    });
+  }
+}
