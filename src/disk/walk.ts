@@ -1,0 +1,38 @@
+/** Walks over the extents of a disk: the answers to SEEK_DATA, SEEK_HOLE and st_blocks. */
+
+import { createExtent, type Disk, isSparse } from './disk.ts';
+
+const scratch = createExtent();
+
+/** The first offset >= `offset` that is not sparse, or undefined if none follows. */
+export function seekData(disk: Disk, offset: number): number | undefined {
+  const at = skip(disk, offset, true);
+  return at < disk.sizeBytes ? at : undefined;
+}
+
+/** The first offset >= `offset` that is sparse, or the size of the disk. */
+export function seekHole(disk: Disk, offset: number): number {
+  return skip(disk, offset, false);
+}
+
+/** Bytes in [`offset`, `end`) that are not sparse. */
+export function countAllocatedBytes(disk: Disk, offset: number, end: number): number {
+  let allocated = 0;
+  let at = offset;
+  while (at < end) {
+    disk.extentAt(at, end - at, scratch);
+    if (!isSparse(scratch.kind)) allocated += scratch.lengthBytes;
+    at += scratch.lengthBytes;
+  }
+  return allocated;
+}
+
+function skip(disk: Disk, offset: number, whileSparse: boolean): number {
+  let at = offset;
+  while (at < disk.sizeBytes) {
+    disk.extentAt(at, disk.sizeBytes - at, scratch);
+    if (isSparse(scratch.kind) !== whileSparse) return at;
+    at += scratch.lengthBytes;
+  }
+  return disk.sizeBytes;
+}
