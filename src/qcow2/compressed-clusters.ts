@@ -1,0 +1,58 @@
+/** Reads compressed clusters through a cache, so that a sequential reader inflates each of them once. */
+
+import { SharedBlockCache, type SharedBlockMemory } from '../common/shared-block-cache.ts';
+import { messageOf, Qcow2fsError } from '../errors.ts';
+import { pastEnd } from '../storage/storage.ts';
+import { type Decompress, decompressZstdCluster, inflateCluster } from './decompress.ts';
+import type { Qcow2File } from './open-qcow2.ts';
+import { QCOW2_COMPRESSION_TYPE_ZSTD } from './wire/header.ts';
+
+export class CompressedClusters {
+  readonly #file: Qcow2File;
+  readonly #cache: SharedBlockCache;
+  readonly #decompress: Decompress;
+
+  constructor(file: Qcow2File, memory: SharedBlockMemory) {
+    this.#file = file;
+    this.#cache = new SharedBlockCache(memory);
+    this.#decompress =
+      file.header.compressionType === QCOW2_COMPRESSION_TYPE_ZSTD ? decompressZstdCluster : inflateCluster;
+  }
+
+  /**
+   * Reads `length` bytes from byte `within` of the cluster whose compressed data starts at `hostOffset` and has
+   * `storedBytes` bytes at most.
+   * @throws Qcow2fsError PAST_END or DAMAGED when the data does not inflate to exactly one cluster; IO.
+   */
+  read(
+    hostOffset: number,
+    storedBytes: number,
+    within: number,
+    length: number,
+    target: Buffer,
+    targetOffset: number,
+  ): void {
+    this.#cache.read(hostOffset, storedBytes, within, length, target, targetOffset, () =>
+      this.#inflate(hostOffset, storedBytes),
+    );
+  }
+
+  #inflate(hostOffset: number, storedBytes: number): Buffer {
+    const { storage, clusterBytes } = this.#file;
+    const what = 'a compressed cluster';
+    if (hostOffset >= storage.sizeBytes) throw pastEnd(storage, hostOffset, storedBytes, what);
+    const stored = Buffer.allocUnsafe(storedBytes);
+    // The last sector of the last cluster may overshoot the end of a healthy file, as `storedBytes` counts whole ones.
+    const count = storage.readUpTo(stored, 0, storedBytes, hostOffset);
+    try {
+      return this.#decompress(stored.subarray(0, count), clusterBytes);
+    } catch (cause) {
+      if (count < storedBytes - (storedBytes % 512 || 512)) throw pastEnd(storage, hostOffset, storedBytes, what);
+      throw new Qcow2fsError(
+        'DAMAGED',
+        `${storage.name}: the compressed cluster at offset ${hostOffset} cannot be decompressed: ${messageOf(cause)}`,
+        { data: { file: storage.name, hostOffset }, cause },
+      );
+    }
+  }
+}

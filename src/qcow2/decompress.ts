@@ -1,0 +1,65 @@
+/** Decompressors for compressed clusters: raw deflate and zstd, both synchronous. */
+
+import zlib from 'node:zlib';
+import { Qcow2fsError } from '../errors.ts';
+import { zstdFrameBytes } from './wire/zstd-frame.ts';
+
+/**
+ * Inflates the data of one cluster. `stored` may have bytes behind the compressed stream: the descriptor counts whole
+ * sectors. Returns exactly `clusterBytes` bytes.
+ * @throws Error of any kind when the data does not give exactly one cluster.
+ */
+export type Decompress = (stored: Buffer, clusterBytes: number) => Buffer;
+
+/** Room for zlib to see the end of the stream without a second output buffer. */
+const OUTPUT_SLACK_BYTES = 64;
+
+/** Raw deflate, as QEMU writes it (a window of 4 KiB, no zlib header). */
+export function inflateCluster(stored: Buffer, clusterBytes: number): Buffer {
+  const cluster = zlib.inflateRawSync(stored, {
+    chunkSize: clusterBytes + OUTPUT_SLACK_BYTES,
+    maxOutputLength: clusterBytes,
+    // QEMU accepts a stream whose end mark is missing if the cluster is full: so no error for an early end of input.
+    finishFlush: zlib.constants.Z_SYNC_FLUSH,
+  });
+  return requireWholeCluster(cluster, clusterBytes);
+}
+
+/** zstd: one or several frames that fill the cluster. */
+export function decompressZstdCluster(stored: Buffer, clusterBytes: number): Buffer {
+  const parts: Buffer[] = [];
+  let filled = 0;
+  let offset = 0;
+  while (filled < clusterBytes) {
+    const frameBytes = zstdFrameBytes(stored, offset);
+    if (frameBytes === undefined) throw new Qcow2fsError('DAMAGED', 'no whole zstd frame');
+    const part = decompressZstdFrame(stored.subarray(offset, offset + frameBytes), clusterBytes - filled);
+    parts.push(part);
+    filled += part.length;
+    offset += frameBytes;
+  }
+  return requireWholeCluster(
+    parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts),
+    clusterBytes,
+  );
+}
+
+type DecompressZstdFrame = (frame: Buffer, maxBytes: number) => Buffer;
+
+const decompressZstdFrame = await loadZstd();
+
+/** Node.js has zstd from 22.15 on; before that, the reference library compiled to WebAssembly does it. */
+async function loadZstd(): Promise<DecompressZstdFrame> {
+  if ('zstdDecompressSync' in zlib) {
+    const builtIn = zlib.zstdDecompressSync as (frame: Buffer, options: { maxOutputLength: number }) => Buffer;
+    return (frame, maxBytes) => builtIn(frame, { maxOutputLength: maxBytes });
+  }
+  const { default: zstd } = await import('@foxglove/wasm-zstd');
+  await zstd.isLoaded;
+  return (frame, maxBytes) => zstd.decompress(frame, maxBytes);
+}
+
+function requireWholeCluster(cluster: Buffer, clusterBytes: number): Buffer {
+  if (cluster.length === clusterBytes) return cluster;
+  throw new Qcow2fsError('DAMAGED', `it gives ${cluster.length} bytes, not a cluster of ${clusterBytes}`);
+}

@@ -1,0 +1,25 @@
+/** Limits of QEMU 7.2 (block/qcow2.h), so that no field of an image can size an allocation or a loop. */
+
+const MIB = 1024 * 1024;
+
+export const MIN_CLUSTER_BITS = 9;
+export const MAX_CLUSTER_BITS = 21;
+/** QCOW_EXTL2_SUBCLUSTERS_PER_CLUSTER. */
+export const SUBCLUSTERS_PER_CLUSTER = 32;
+/** A subcluster is at least one sector of 512 bytes. */
+export const MIN_EXTL2_CLUSTER_BITS = 14;
+/** QCOW_MAX_L1_SIZE, in bytes. */
+export const MAX_L1_TABLE_BYTES = 32 * MIB;
+/** QCOW_MAX_REFTABLE_SIZE, in bytes. */
+export const MAX_REFCOUNT_TABLE_BYTES = 8 * MIB;
+export const MAX_REFCOUNT_ORDER = 6;
+/** QCOW_MAX_SNAPSHOTS. */
+export const MAX_SNAPSHOT_COUNT = 65536;
+/** QCOW_MAX_SNAPSHOTS_SIZE. */
+export const MAX_SNAPSHOT_TABLE_BYTES = 64 * MIB;
+/** QCOW_MAX_SNAPSHOT_EXTRA_DATA. */
+export const MAX_SNAPSHOT_EXTRA_DATA_BYTES = 1024;
+/** qcow2_do_open: "Backing file name too long". */
+export const MAX_BACKING_NAME_BYTES = 1023;
+/** The virtual size is counted in sectors. */
+export const SECTOR_BYTES = 512;

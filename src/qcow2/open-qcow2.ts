@@ -1,0 +1,186 @@
+/** Opens a qcow2 file: reads its header and extensions and checks what everything else relies on. */
+
+import { messageOf, Qcow2fsError } from '../errors.ts';
+import { readExactly, type Storage } from '../storage/storage.ts';
+import {
+  MAX_BACKING_NAME_BYTES,
+  MAX_CLUSTER_BITS,
+  MAX_REFCOUNT_ORDER,
+  MAX_REFCOUNT_TABLE_BYTES,
+  MIN_CLUSTER_BITS,
+  MIN_EXTL2_CLUSTER_BITS,
+  SECTOR_BYTES,
+} from './limits.ts';
+import {
+  decodeHeader,
+  type Header,
+  QCOW_MAGIC,
+  QCOW2_COMPRESSION_TYPE_ZLIB,
+  QCOW2_COMPRESSION_TYPE_ZSTD,
+  QCOW2_INCOMPAT_COMPRESSION,
+  QCOW2_INCOMPAT_EXTL2,
+  QCOW2_V2_HEADER_BYTES,
+  QCOW2_V3_HEADER_BYTES,
+} from './wire/header.ts';
+import {
+  decodeFeatureNames,
+  decodeHeaderExtensions,
+  type FeatureName,
+  QCOW2_EXT_MAGIC_BACKING_FORMAT,
+  QCOW2_EXT_MAGIC_FEATURE_TABLE,
+} from './wire/header-extensions.ts';
+
+/** A checked header with what its extensions say. */
+export interface Qcow2File {
+  readonly storage: Storage;
+  readonly header: Header;
+  readonly clusterBytes: number;
+  /** Virtual size of the current state: the header's, rounded down to a sector, as QEMU counts it. */
+  readonly sizeBytes: number;
+  readonly hasExtendedL2: boolean;
+  /** The backing file name as stored, one character per byte (latin1); undefined if there is none. */
+  readonly backingName: Buffer | undefined;
+  /** The format of the backing file, such as `qcow2` or `raw`, if the image names it. */
+  readonly backingFormat: string | undefined;
+  readonly featureNames: readonly FeatureName[];
+  /** Damage that does not keep the image from being read. */
+  readonly problems: readonly string[];
+}
+
+/** Longest header that is looked at; later fields do not exist yet. */
+const HEADER_BYTES_READ = 112;
+
+/** True if the storage starts with the magic of qcow2 (which version 1 shares). */
+export function hasQcowMagic(storage: Storage): boolean {
+  const magic = Buffer.alloc(4);
+  return storage.readUpTo(magic, 0, 4, 0) === 4 && magic.readUInt32BE(0) === QCOW_MAGIC;
+}
+
+/**
+ * Reads and checks the header of an image.
+ * @throws Qcow2fsError NOT_QCOW2, DAMAGED (naming the field) or PAST_END. Features are not judged here: see
+ * `unsupportedFeatures`.
+ */
+export function openQcow2(storage: Storage): Qcow2File {
+  const header = readHeader(storage);
+  checkHeader(storage, header);
+  const clusterBytes = 2 ** header.clusterBits;
+  const problems: string[] = [];
+  const extensions = readExtensions(storage, header, clusterBytes, problems);
+  const find = (type: number) => extensions.find((extension) => extension.type === type)?.data;
+  const featureTable = find(QCOW2_EXT_MAGIC_FEATURE_TABLE);
+  return {
+    storage,
+    header,
+    clusterBytes,
+    sizeBytes: header.size - (header.size % SECTOR_BYTES),
+    hasExtendedL2: (header.incompatibleFeatures & QCOW2_INCOMPAT_EXTL2) !== 0n,
+    backingName: readBackingName(storage, header, clusterBytes),
+    backingFormat: find(QCOW2_EXT_MAGIC_BACKING_FORMAT)?.toString('utf8'),
+    featureNames: featureTable === undefined ? [] : decodeFeatureNames(featureTable),
+    problems,
+  };
+}
+
+function readHeader(storage: Storage): Header {
+  const bytes = Buffer.alloc(HEADER_BYTES_READ);
+  const count = storage.readUpTo(bytes, 0, HEADER_BYTES_READ, 0);
+  if (count < 4 || bytes.readUInt32BE(0) !== QCOW_MAGIC) {
+    throw new Qcow2fsError('NOT_QCOW2', `${storage.name} is not a qcow2 image: it does not start with "QFI\\xfb"`, {
+      data: { file: storage.name },
+    });
+  }
+  const version = count >= 8 ? bytes.readUInt32BE(4) : 0;
+  if (count >= 8 && version !== 2 && version !== 3) {
+    const remedy = version === 1 ? '; convert it with qemu-img convert' : '';
+    throw new Qcow2fsError('NOT_QCOW2', `${storage.name} is qcow version ${version}, not 2 or 3${remedy}`, {
+      data: { file: storage.name, version },
+    });
+  }
+  const needed = version === 3 ? QCOW2_V3_HEADER_BYTES : QCOW2_V2_HEADER_BYTES;
+  if (count < needed) {
+    throw new Qcow2fsError('PAST_END', `${storage.name}: the file ends inside the header, after ${count} bytes`, {
+      data: { file: storage.name, sizeBytes: count },
+    });
+  }
+  try {
+    return decodeHeader(bytes.subarray(0, count));
+  } catch (cause) {
+    throw new Qcow2fsError('DAMAGED', `${storage.name}: ${messageOf(cause)}`, { cause });
+  }
+}
+
+function checkHeader(storage: Storage, header: Header): void {
+  const fail = (field: string, value: number, rule: string): never => {
+    throw new Qcow2fsError('DAMAGED', `${storage.name}: header field ${field} is ${value}, but ${rule}`, {
+      data: { file: storage.name, field, value },
+    });
+  };
+  const { clusterBits } = header;
+  if (clusterBits < MIN_CLUSTER_BITS || clusterBits > MAX_CLUSTER_BITS) {
+    fail('cluster_bits', clusterBits, `must be ${MIN_CLUSTER_BITS} to ${MAX_CLUSTER_BITS}`);
+  }
+  const clusterBytes = 2 ** clusterBits;
+  if (header.version >= 3 && (header.headerLength < QCOW2_V3_HEADER_BYTES || header.headerLength > clusterBytes)) {
+    fail('header_length', header.headerLength, `must be ${QCOW2_V3_HEADER_BYTES} to ${clusterBytes}`);
+  }
+  if (header.refcountOrder > MAX_REFCOUNT_ORDER) {
+    fail('refcount_order', header.refcountOrder, `must be at most ${MAX_REFCOUNT_ORDER}`);
+  }
+  if (header.refcountTableClusters * clusterBytes > MAX_REFCOUNT_TABLE_BYTES) {
+    fail('refcount_table_clusters', header.refcountTableClusters, `the table may be 8 MiB at most`);
+  }
+  if ((header.incompatibleFeatures & QCOW2_INCOMPAT_EXTL2) !== 0n && clusterBits < MIN_EXTL2_CLUSTER_BITS) {
+    fail('cluster_bits', clusterBits, `must be at least ${MIN_EXTL2_CLUSTER_BITS} with extended L2 entries`);
+  }
+  checkCompressionType(storage, header);
+}
+
+/** The type and its feature bit belong together: the specification demands a set bit exactly for types other than 0. */
+function checkCompressionType(storage: Storage, header: Header): void {
+  const hasBit = (header.incompatibleFeatures & QCOW2_INCOMPAT_COMPRESSION) !== 0n;
+  const { compressionType } = header;
+  const data = { file: storage.name, field: 'compression_type', value: compressionType };
+  if (compressionType !== QCOW2_COMPRESSION_TYPE_ZLIB && compressionType !== QCOW2_COMPRESSION_TYPE_ZSTD) {
+    throw new Qcow2fsError('UNSUPPORTED', `${storage.name}: unknown compression type ${compressionType}`, { data });
+  }
+  if (hasBit !== (compressionType !== QCOW2_COMPRESSION_TYPE_ZLIB)) {
+    throw new Qcow2fsError(
+      'DAMAGED',
+      `${storage.name}: header field compression_type is ${compressionType}, but its feature bit is ${hasBit ? 'set' : 'not set'}`,
+      { data },
+    );
+  }
+}
+
+function readExtensions(storage: Storage, header: Header, clusterBytes: number, problems: string[]) {
+  const end =
+    header.backingFileOffset > header.headerLength && header.backingFileOffset < clusterBytes
+      ? header.backingFileOffset
+      : clusterBytes;
+  const area = Buffer.alloc(end - header.headerLength);
+  // A small image may end inside its first cluster: what is missing of the area reads as the end mark.
+  const count = storage.readUpTo(area, 0, area.length, header.headerLength);
+  const { extensions, isComplete } = decodeHeaderExtensions(area);
+  if (!isComplete) problems.push('a header extension runs past the extension area: it and those behind it are ignored');
+  if (count < area.length && !area.subarray(count).equals(Buffer.alloc(area.length - count))) {
+    problems.push('the file ends inside its first cluster');
+  }
+  return extensions;
+}
+
+function readBackingName(storage: Storage, header: Header, clusterBytes: number): Buffer | undefined {
+  const { backingFileOffset, backingFileSize } = header;
+  if (backingFileOffset === 0) return undefined;
+  if (backingFileSize > MAX_BACKING_NAME_BYTES || backingFileOffset + backingFileSize > clusterBytes) {
+    throw new Qcow2fsError(
+      'DAMAGED',
+      `${storage.name}: header field backing_file_offset is ${backingFileOffset} and backing_file_size ` +
+        `${backingFileSize}, but the name must be at most ${MAX_BACKING_NAME_BYTES} bytes and inside the first cluster`,
+      { data: { file: storage.name, backingFileOffset, backingFileSize } },
+    );
+  }
+  const name = Buffer.alloc(backingFileSize);
+  readExactly(storage, name, 0, backingFileSize, backingFileOffset, 'the backing file name');
+  return name;
+}

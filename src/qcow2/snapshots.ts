@@ -1,0 +1,112 @@
+/** The snapshot table of an image. */
+
+import { messageOf, Qcow2fsError } from '../errors.ts';
+import { readExactly } from '../storage/storage.ts';
+import {
+  MAX_L1_TABLE_BYTES,
+  MAX_SNAPSHOT_COUNT,
+  MAX_SNAPSHOT_EXTRA_DATA_BYTES,
+  MAX_SNAPSHOT_TABLE_BYTES,
+  SECTOR_BYTES,
+} from './limits.ts';
+import type { Qcow2File } from './open-qcow2.ts';
+import {
+  decodeSnapshotEntry,
+  decodeSnapshotEntryLengths,
+  SNAPSHOT_ENTRY_FIXED_BYTES,
+  type SnapshotEntry,
+} from './wire/snapshot-entry.ts';
+
+export interface Snapshot {
+  readonly entry: SnapshotEntry;
+  /** Position in the table, from 0. */
+  readonly index: number;
+  /** The snapshot's own virtual size; entries without one have the current size, as in QEMU. */
+  readonly sizeBytes: number;
+}
+
+export interface SnapshotTable {
+  readonly snapshots: readonly Snapshot[];
+  /** What is wrong with the table, one line each; the snapshots above are those that can be told. */
+  readonly problems: readonly string[];
+}
+
+/**
+ * Reads the snapshot table. Damage never throws: it is told in `problems`. QEMU refuses the whole image for one
+ * bad entry; here it costs that entry, and the ones behind it only if their place can no longer be told.
+ * @throws Qcow2fsError IO.
+ */
+export function readSnapshotTable(file: Qcow2File): SnapshotTable {
+  const { snapshotCount, snapshotsOffset } = file.header;
+  const snapshots: Snapshot[] = [];
+  const problems: string[] = [];
+  if (snapshotCount === 0) return { snapshots, problems };
+  if (snapshotCount > MAX_SNAPSHOT_COUNT) {
+    problems.push(`header field nb_snapshots is ${snapshotCount}, but at most ${MAX_SNAPSHOT_COUNT} are allowed`);
+    return { snapshots, problems };
+  }
+  if (snapshotsOffset % file.clusterBytes !== 0) {
+    problems.push(`header field snapshots_offset is ${snapshotsOffset}, which is not cluster aligned`);
+    return { snapshots, problems };
+  }
+  let offset = snapshotsOffset;
+  for (let index = 0; index < snapshotCount; index++) {
+    const label = `snapshot table entry ${index} at offset ${offset}`;
+    try {
+      const bytes = readEntryBytes(file, offset, label);
+      offset += Math.ceil(bytes.length / 8) * 8;
+      if (offset - snapshotsOffset > MAX_SNAPSHOT_TABLE_BYTES) {
+        problems.push(`${label}: the snapshot table exceeds ${MAX_SNAPSHOT_TABLE_BYTES} bytes: the rest is not shown`);
+        break;
+      }
+      addSnapshot(file, bytes, index, label, snapshots, problems);
+    } catch (error) {
+      if (!(error instanceof Qcow2fsError) || error.code === 'IO') throw error;
+      problems.push(`${label}: ${messageOf(error)}; it and the entries behind it are not shown`);
+      break;
+    }
+  }
+  return { snapshots, problems };
+}
+
+/** Why the L1 table of a snapshot cannot be used, or undefined. Rules: QEMU's qcow2_validate_table. */
+export function l1TableProblem(file: Qcow2File, l1Size: number, l1TableOffset: number): string | undefined {
+  if (l1Size * 8 > MAX_L1_TABLE_BYTES) return `its L1 table has ${l1Size} entries, more than 32 MiB hold`;
+  if (l1TableOffset % file.clusterBytes !== 0) return `its L1 table offset ${l1TableOffset} is not cluster aligned`;
+  return undefined;
+}
+
+function addSnapshot(
+  file: Qcow2File,
+  bytes: Buffer,
+  index: number,
+  label: string,
+  snapshots: Snapshot[],
+  problems: string[],
+): void {
+  try {
+    const entry = decodeSnapshotEntry(bytes);
+    const size = entry.diskSizeBytes ?? file.header.size;
+    const l1Problem = l1TableProblem(file, entry.l1Size, entry.l1TableOffset);
+    if (l1Problem !== undefined) throw new Qcow2fsError('DAMAGED', l1Problem);
+    snapshots.push({ entry, index, sizeBytes: size - (size % SECTOR_BYTES) });
+  } catch (error) {
+    problems.push(`${label}: ${messageOf(error)}; it is not shown`);
+  }
+}
+
+/** The bytes of one entry without its padding. */
+function readEntryBytes(file: Qcow2File, offset: number, label: string): Buffer {
+  const fixed = Buffer.alloc(SNAPSHOT_ENTRY_FIXED_BYTES);
+  readExactly(file.storage, fixed, 0, fixed.length, offset, label);
+  const { extraDataBytes, idBytes, nameBytes } = decodeSnapshotEntryLengths(fixed);
+  if (extraDataBytes > MAX_SNAPSHOT_EXTRA_DATA_BYTES) {
+    throw new Qcow2fsError(
+      'DAMAGED',
+      `its extra data has ${extraDataBytes} bytes, but at most ${MAX_SNAPSHOT_EXTRA_DATA_BYTES} are allowed`,
+    );
+  }
+  const bytes = Buffer.alloc(SNAPSHOT_ENTRY_FIXED_BYTES + extraDataBytes + idBytes + nameBytes);
+  readExactly(file.storage, bytes, 0, bytes.length, offset, label);
+  return bytes;
+}
