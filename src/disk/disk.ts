@@ -40,6 +40,8 @@ export interface Disk {
    * implementation says which.
    */
   allocatedBytes(): number;
+  /** Bytes of tables that a walk over all extents reads. */
+  metadataBytes(): number;
 }
 
 /** An extent to be filled in. */

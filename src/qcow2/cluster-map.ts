@@ -6,7 +6,7 @@
 import { Qcow2fsError } from '../errors.ts';
 import { pastEnd } from '../storage/storage.ts';
 import { SUBCLUSTERS_PER_CLUSTER } from './limits.ts';
-import type { Qcow2File } from './open-qcow2.ts';
+import type { Qcow2File, Qcow2Metadata } from './open-qcow2.ts';
 import type { SliceCache } from './slice-cache.ts';
 import { findSubclusterRun, type SubclusterRun } from './subclusters.ts';
 import {
@@ -64,8 +64,8 @@ export class ClusterMap {
     this.#clusterBytes = file.clusterBytes;
     this.#clusterBits = file.header.clusterBits;
     this.#subclusterBytes = file.hasExtendedL2 ? file.clusterBytes / SUBCLUSTERS_PER_CLUSTER : file.clusterBytes;
-    this.#entryBytes = file.hasExtendedL2 ? EXTENDED_ENTRY_BYTES : STANDARD_ENTRY_BYTES;
-    this.tableCoverageBytes = (file.clusterBytes / this.#entryBytes) * file.clusterBytes;
+    this.#entryBytes = entryBytes(file);
+    this.tableCoverageBytes = tableCoverageBytes(file);
   }
 
   /**
@@ -242,6 +242,15 @@ export class ClusterMap {
     const { name } = this.#file.storage;
     return new Qcow2fsError('DAMAGED', `${name}: at guest offset ${offset}: ${what}`, { data: { file: name, offset } });
   }
+}
+
+/** Guest bytes that one L2 table maps. */
+export function tableCoverageBytes(file: Qcow2Metadata): number {
+  return (file.clusterBytes / entryBytes(file)) * file.clusterBytes;
+}
+
+function entryBytes(file: Qcow2Metadata): number {
+  return file.hasExtendedL2 ? EXTENDED_ENTRY_BYTES : STANDARD_ENTRY_BYTES;
 }
 
 function setMapping(into: Mapping, kind: MappingKind, lengthBytes: number, hostOffset: number): void {

@@ -30,21 +30,25 @@ import {
   QCOW2_EXT_MAGIC_FEATURE_TABLE,
 } from './wire/header-extensions.ts';
 
-/** A checked header with what its extensions say. */
-export interface Qcow2File {
-  readonly storage: Storage;
+/** A checked header with what its extensions say: plain data, so that a worker thread can be given it. */
+export interface Qcow2Metadata {
   readonly header: Header;
   readonly clusterBytes: number;
   /** Virtual size of the current state: the header's, rounded down to a sector, as QEMU counts it. */
   readonly sizeBytes: number;
   readonly hasExtendedL2: boolean;
   /** The backing file name as stored, one character per byte (latin1); undefined if there is none. */
-  readonly backingName: Buffer | undefined;
+  readonly backingName: string | undefined;
   /** The format of the backing file, such as `qcow2` or `raw`, if the image names it. */
   readonly backingFormat: string | undefined;
   readonly featureNames: readonly FeatureName[];
   /** Damage that does not keep the image from being read. */
   readonly problems: readonly string[];
+}
+
+/** A qcow2 file that can be read. */
+export interface Qcow2File extends Qcow2Metadata {
+  readonly storage: Storage;
 }
 
 /** Longest header that is looked at; later fields do not exist yet. */
@@ -169,7 +173,7 @@ function readExtensions(storage: Storage, header: Header, clusterBytes: number, 
   return extensions;
 }
 
-function readBackingName(storage: Storage, header: Header, clusterBytes: number): Buffer | undefined {
+function readBackingName(storage: Storage, header: Header, clusterBytes: number): string | undefined {
   const { backingFileOffset, backingFileSize } = header;
   if (backingFileOffset === 0) return undefined;
   if (backingFileSize > MAX_BACKING_NAME_BYTES || backingFileOffset + backingFileSize > clusterBytes) {
@@ -182,5 +186,5 @@ function readBackingName(storage: Storage, header: Header, clusterBytes: number)
   }
   const name = Buffer.alloc(backingFileSize);
   readExactly(storage, name, 0, backingFileSize, backingFileOffset, 'the backing file name');
-  return name;
+  return name.toString('latin1');
 }

@@ -9,7 +9,7 @@ import {
   MAX_SNAPSHOT_TABLE_BYTES,
   SECTOR_BYTES,
 } from './limits.ts';
-import type { Qcow2File } from './open-qcow2.ts';
+import type { Qcow2File, Qcow2Metadata } from './open-qcow2.ts';
 import {
   decodeSnapshotEntry,
   decodeSnapshotEntryLengths,
@@ -70,7 +70,7 @@ export function readSnapshotTable(file: Qcow2File): SnapshotTable {
 }
 
 /** Why the L1 table of a snapshot cannot be used, or undefined. Rules: QEMU's qcow2_validate_table. */
-export function l1TableProblem(file: Qcow2File, l1Size: number, l1TableOffset: number): string | undefined {
+export function l1TableProblem(file: Qcow2Metadata, l1Size: number, l1TableOffset: number): string | undefined {
   if (l1Size * 8 > MAX_L1_TABLE_BYTES) return `its L1 table has ${l1Size} entries, more than 32 MiB hold`;
   if (l1TableOffset % file.clusterBytes !== 0) return `its L1 table offset ${l1TableOffset} is not cluster aligned`;
   return undefined;

@@ -1,7 +1,7 @@
 /** Which features keep an image from being read. */
 
 import { Qcow2fsError } from '../errors.ts';
-import type { Qcow2File } from './open-qcow2.ts';
+import type { Qcow2File, Qcow2Metadata } from './open-qcow2.ts';
 import {
   QCOW2_INCOMPAT_COMPRESSION,
   QCOW2_INCOMPAT_CORRUPT,
@@ -17,7 +17,7 @@ const READABLE_FEATURES =
 const CRYPT_METHOD_NAMES: Readonly<Record<number, string>> = { 1: 'AES encryption', 2: 'LUKS encryption' };
 
 /** The names of all features of the image that this reader lacks; empty if it can be read. */
-export function unsupportedFeatures(file: Qcow2File): string[] {
+export function unsupportedFeatures(file: Qcow2Metadata): string[] {
   const { cryptMethod, incompatibleFeatures } = file.header;
   const names: string[] = [];
   if (cryptMethod !== 0) names.push(CRYPT_METHOD_NAMES[cryptMethod] ?? `encryption method ${cryptMethod}`);
@@ -44,7 +44,7 @@ export function refuseUnsupportedFeatures(file: Qcow2File): void {
 }
 
 /** How an incompatible feature bit is called: by the image's own table, else by its number. */
-function incompatibleFeatureName(file: Qcow2File, bit: number): string {
+function incompatibleFeatureName(file: Qcow2Metadata, bit: number): string {
   const row = file.featureNames.find((name) => name.kind === 'incompatible' && name.bit === bit);
   const label = row === undefined || row.name === '' ? '' : ` "${row.name}"`;
   return `the incompatible feature${label} (bit ${bit})`;

@@ -37,4 +37,8 @@ export class RawDisk implements Disk {
   allocatedBytes(): number {
     return this.sizeBytes;
   }
+
+  metadataBytes(): number {
+    return 0;
+  }
 }

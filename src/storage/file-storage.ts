@@ -8,6 +8,8 @@ import type { Storage } from './storage.ts';
 export interface OpenFile {
   readonly path: string;
   readonly fd: number;
+  /** Device and inode number: what says that two paths are one file. */
+  readonly identity: string;
   readonly sizeBytes: number;
   /** Bytes the file system has allocated for it. */
   readonly allocatedBytes: number;
@@ -39,6 +41,7 @@ export function openFile(path: string): OpenFile {
     return {
       path,
       fd,
+      identity: `${stat.dev}:${stat.ino}`,
       sizeBytes: stat.isBlockDevice() ? blockDeviceSizeBytes(path, stat.rdev) : stat.size,
       allocatedBytes: stat.isBlockDevice() ? Number.MAX_SAFE_INTEGER : stat.blocks * 512,
       mode: stat.mode,

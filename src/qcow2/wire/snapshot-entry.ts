@@ -26,8 +26,9 @@ export interface SnapshotEntry {
   readonly l1TableOffset: number;
   /** Entries of the snapshot's L1 table. */
   readonly l1Size: number;
-  readonly id: Buffer;
-  readonly name: Buffer;
+  /** One character per byte (latin1), as the name: the format gives them no encoding. */
+  readonly id: string;
+  readonly name: string;
   /** Seconds since 1970 (unsigned). */
   readonly dateSeconds: number;
   readonly dateNanoseconds: number;
@@ -43,17 +44,15 @@ export interface SnapshotEntryLengths {
   readonly extraDataBytes: number;
   readonly idBytes: number;
   readonly nameBytes: number;
-  /** Of the whole entry, with its padding. */
-  readonly totalBytes: number;
 }
 
 /** Decodes the lengths from the fixed part (40 bytes). */
 export function decodeSnapshotEntryLengths(fixed: Buffer): SnapshotEntryLengths {
-  const extraDataBytes = fixed.readUInt32BE(36);
-  const idBytes = fixed.readUInt16BE(12);
-  const nameBytes = fixed.readUInt16BE(14);
-  const unpadded = SNAPSHOT_ENTRY_FIXED_BYTES + extraDataBytes + idBytes + nameBytes;
-  return { extraDataBytes, idBytes, nameBytes, totalBytes: Math.ceil(unpadded / 8) * 8 };
+  return {
+    extraDataBytes: fixed.readUInt32BE(36),
+    idBytes: fixed.readUInt16BE(12),
+    nameBytes: fixed.readUInt16BE(14),
+  };
 }
 
 /**
@@ -68,8 +67,8 @@ export function decodeSnapshotEntry(bytes: Buffer): SnapshotEntry {
   return {
     l1TableOffset: readU64BE(bytes, 0, 'snapshot field l1_table_offset'),
     l1Size: bytes.readUInt32BE(8),
-    id: Buffer.from(bytes.subarray(idOffset, idOffset + idBytes)),
-    name: Buffer.from(bytes.subarray(idOffset + idBytes, idOffset + idBytes + nameBytes)),
+    id: bytes.toString('latin1', idOffset, idOffset + idBytes),
+    name: bytes.toString('latin1', idOffset + idBytes, idOffset + idBytes + nameBytes),
     dateSeconds: bytes.readUInt32BE(16),
     dateNanoseconds: bytes.readUInt32BE(20),
     vmClockNanoseconds: bytes.readBigUInt64BE(24),

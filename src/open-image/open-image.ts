@@ -1,0 +1,78 @@
+/** Opens an image with everything it stands on, as plain data that can be handed to worker threads. */
+
+import { createSharedBlockMemory, type SharedBlockMemory } from '../common/shared-block-cache.ts';
+import type { Qcow2Metadata } from '../qcow2/open-qcow2.ts';
+import { activeL1TableProblem } from '../qcow2/qcow2-image.ts';
+import { readSnapshotTable, type Snapshot } from '../qcow2/snapshots.ts';
+import { FileStorage } from '../storage/file-storage.ts';
+import { closeLayers, type Layer, openBackingChain, openTopLayer, refuseUnsupportedLayers } from './layers.ts';
+
+/** For inflated clusters, over all layers. */
+const CLUSTER_CACHE_BYTES = 32 * 1024 * 1024;
+
+/** What the image file alone says: enough for `list`. */
+export interface ImageHeader {
+  readonly layers: readonly Layer[];
+  readonly qcow2: Qcow2Metadata;
+  readonly snapshots: readonly Snapshot[];
+  /** Damage found so far, one line each. */
+  readonly problems: readonly string[];
+}
+
+/** An image whose states can be read, on any thread. */
+export interface OpenImage extends ImageHeader {
+  /** Where each layer keeps its inflated clusters; same order as `layers`. */
+  readonly clusterMemories: readonly SharedBlockMemory[];
+}
+
+/**
+ * Reads header and snapshot table, without the backing files and whatever features the image uses.
+ * @throws Qcow2fsError NOT_FOUND, IO, NOT_QCOW2, DAMAGED, PAST_END.
+ */
+export function openImageHeader(imagePath: string): ImageHeader {
+  const layer = openTopLayer(imagePath);
+  try {
+    const { snapshots, problems } = readSnapshotTable({ ...layer.qcow2, storage: new FileStorage(layer.file) });
+    const l1Problem = activeL1TableProblem(layer.qcow2);
+    return {
+      layers: [layer],
+      qcow2: layer.qcow2,
+      snapshots,
+      problems: [...layer.qcow2.problems, ...(l1Problem === undefined ? [] : [l1Problem]), ...problems],
+    };
+  } catch (error) {
+    closeLayers([layer]);
+    throw error;
+  }
+}
+
+/**
+ * Opens an image with its backing chain for reading. `closeLayers` closes it.
+ * @throws Qcow2fsError as `openImageHeader`, and UNSUPPORTED for features of any layer that this reader lacks.
+ */
+export function openImage(imagePath: string): OpenImage {
+  const header = openImageHeader(imagePath);
+  const layers = [...header.layers];
+  try {
+    refuseUnsupportedLayers(layers);
+    openBackingChain(layers);
+    refuseUnsupportedLayers(layers.slice(1));
+    const capacityBytes = Math.floor(CLUSTER_CACHE_BYTES / layers.length);
+    return {
+      ...header,
+      layers,
+      problems: [
+        ...header.problems,
+        ...layers.slice(1).flatMap(({ file, qcow2 }) => backingProblems(file.path, qcow2)),
+      ],
+      clusterMemories: layers.map(({ qcow2 }) => createSharedBlockMemory(qcow2?.clusterBytes ?? 512, capacityBytes)),
+    };
+  } catch (error) {
+    closeLayers(layers);
+    throw error;
+  }
+}
+
+function backingProblems(path: string, qcow2: Qcow2Metadata | undefined): string[] {
+  return (qcow2?.problems ?? []).map((problem) => `backing file ${path}: ${problem}`);
+}

@@ -1,0 +1,88 @@
+/** The disks of an open image: one per state, made when they are asked for. */
+
+import type { Disk } from '../disk/disk.ts';
+import { Qcow2fsError } from '../errors.ts';
+import { Qcow2Image } from '../qcow2/qcow2-image.ts';
+import { RawDisk } from '../raw/raw-disk.ts';
+import { FileStorage, isUnchanged } from '../storage/file-storage.ts';
+import type { Layer } from './layers.ts';
+import type { OpenImage } from './open-image.ts';
+
+/** For L1 and L2 slices of one thread, over all layers; a layer gets at least `MIN_SLICE_CACHE_BYTES`. */
+const SLICE_CACHE_BYTES = 16 * 1024 * 1024;
+const MIN_SLICE_CACHE_BYTES = 256 * 1024;
+
+export class StateDisks {
+  readonly #image: OpenImage;
+  readonly #top: Qcow2Image;
+  readonly #disks: (Disk | undefined)[] = [];
+
+  /**
+   * Builds the chain from the bottom up.
+   * @throws Qcow2fsError DAMAGED if the state of a backing file cannot be read.
+   */
+  constructor(image: OpenImage) {
+    this.#image = image;
+    let below: Disk | undefined;
+    for (let depth = image.layers.length - 1; depth > 0; depth--) {
+      const layer = image.layers[depth];
+      if (layer === undefined) continue;
+      below =
+        layer.qcow2 === undefined ? new RawDisk(new FileStorage(layer.file)) : this.#reader(depth, below).currentDisk();
+    }
+    this.#top = this.#reader(0, below);
+  }
+
+  /**
+   * The disk of a state: 0 is the current state, n is `image.snapshots[n - 1]`.
+   * @throws Qcow2fsError DAMAGED, NOT_FOUND.
+   */
+  disk(state: number): Disk {
+    let disk = this.#disks[state];
+    if (disk === undefined) {
+      disk = this.#createDisk(state);
+      this.#disks[state] = disk;
+    }
+    return disk;
+  }
+
+  /**
+   * Throws unless every file is as it was when it was opened. What was read before this returns is what the image held
+   * then: tables and clusters of a file that changes may be given to other data at any time.
+   * @throws Qcow2fsError STALE, naming the file.
+   */
+  requireUnchanged(): void {
+    for (const { file } of this.#image.layers) {
+      if (!isUnchanged(file)) {
+        throw new Qcow2fsError(
+          'STALE',
+          `${file.path} was changed since it was mounted: unmount it and mount it again`,
+          {
+            data: { file: file.path },
+          },
+        );
+      }
+    }
+  }
+
+  #createDisk(state: number): Disk {
+    if (state === 0) return this.#top.currentDisk();
+    const snapshot = this.#image.snapshots[state - 1];
+    if (snapshot === undefined) throw new Qcow2fsError('NOT_FOUND', `there is no state ${state}`);
+    return this.#top.snapshotDisk(snapshot);
+  }
+
+  #reader(depth: number, backing: Disk | undefined): Qcow2Image {
+    const { layers, clusterMemories } = this.#image;
+    const layer: Layer | undefined = layers[depth];
+    const clusterMemory = clusterMemories[depth];
+    if (layer?.qcow2 === undefined || clusterMemory === undefined) {
+      throw new Qcow2fsError('INTERNAL', `layer ${depth} is not a qcow2 file`);
+    }
+    const sliceCacheBytes = Math.max(MIN_SLICE_CACHE_BYTES, Math.floor(SLICE_CACHE_BYTES / layers.length));
+    return new Qcow2Image(
+      { ...layer.qcow2, storage: new FileStorage(layer.file) },
+      { backing, clusterMemory, sliceCacheBytes },
+    );
+  }
+}

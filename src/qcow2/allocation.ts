@@ -1,0 +1,74 @@
+/** How many guest bytes a state holds: the answer to st_blocks. */
+
+import type { Disk } from '../disk/disk.ts';
+import { countAllocatedBytes as countExtents } from '../disk/walk.ts';
+import type { ClusterMap } from './cluster-map.ts';
+import type { Qcow2File } from './open-qcow2.ts';
+
+/**
+ * What a stat may walk: 1,024 L2 tables of 64 KiB, the default cluster size. Larger tables map more (one of 2 MiB maps
+ * 512 GiB), so the limit is one of bytes to read.
+ */
+const MAX_WALKED_METADATA_BYTES = 64 * 1024 * 1024;
+
+/** Bounds the memory of the counts that are kept. */
+const MAX_KEPT_TABLES = 1 << 18;
+
+/** What is known of L2 tables already, for all states of a file: snapshots share most of their tables. */
+export class TableCounts {
+  readonly #counts = new Map<number, { readonly offset: number; readonly bytes: number }>();
+
+  /** The count for the table at `l2Offset` when it maps guest offset `offset`; `count` makes it when it is not known. */
+  get(l2Offset: number, offset: number, count: () => number): number {
+    const known = this.#counts.get(l2Offset);
+    if (known?.offset === offset) return known.bytes;
+    const bytes = count();
+    if (this.#counts.size >= MAX_KEPT_TABLES) this.#counts.clear();
+    this.#counts.set(l2Offset, { offset, bytes });
+    return bytes;
+  }
+}
+
+/** L2 tables that a state has. */
+export function countTables(map: ClusterMap, sizeBytes: number): number {
+  let count = 0;
+  for (let offset = 0; offset < sizeBytes; offset += map.tableCoverageBytes) {
+    if (map.l2TableOffset(offset) !== 0) count += 1;
+  }
+  return count;
+}
+
+/**
+ * Bytes of `disk` that are neither holes nor zeros. Damaged ranges count: a copy must meet their errors.
+ *
+ * Exact while the tables to walk have at most `MAX_WALKED_METADATA_BYTES`. Otherwise an upper bound: what the L2 tables
+ * that exist could map, or the size of the file, whichever is less, and what the backing disk holds. (Compressed clusters
+ * may hold more than the file is long; the bound ignores that, as a copy only needs to see that the disk is sparse.)
+ * @throws Qcow2fsError IO.
+ */
+export function countAllocatedBytes(
+  disk: Disk,
+  map: ClusterMap,
+  file: Qcow2File,
+  backing: Disk | undefined,
+  counts: TableCounts,
+): number {
+  if (disk.metadataBytes() > MAX_WALKED_METADATA_BYTES) {
+    const mapped = countTables(map, disk.sizeBytes) * map.tableCoverageBytes;
+    const below = backing === undefined ? 0 : backing.allocatedBytes();
+    return Math.min(disk.sizeBytes, Math.min(mapped, file.storage.sizeBytes) + below);
+  }
+  let allocated = 0;
+  for (let offset = 0; offset < disk.sizeBytes; offset += map.tableCoverageBytes) {
+    const end = Math.min(disk.sizeBytes, offset + map.tableCoverageBytes);
+    const l2Offset = map.l2TableOffset(offset);
+    if (l2Offset <= 0 || end % map.tableCoverageBytes !== 0) {
+      // Without a table, a backing disk decides alone. A table that is cut by the end of the disk is not like its
+      // twin in a state of another size.
+      if (l2Offset !== 0 || backing !== undefined) allocated += countExtents(disk, offset, end);
+    } else {
+      allocated += counts.get(l2Offset, offset, () => countExtents(disk, offset, end));
+    }
+  }
+  return allocated;
+}

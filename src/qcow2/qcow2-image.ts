@@ -1,0 +1,66 @@
+/** Makes the disks of an image: one for the current state, one for each snapshot, each with its own L1 table and size. */
+
+import type { SharedBlockMemory } from '../common/shared-block-cache.ts';
+import type { Disk } from '../disk/disk.ts';
+import { Qcow2fsError } from '../errors.ts';
+import { TableCounts } from './allocation.ts';
+import { ClusterMap, tableCoverageBytes } from './cluster-map.ts';
+import { CompressedClusters } from './compressed-clusters.ts';
+import type { Qcow2File, Qcow2Metadata } from './open-qcow2.ts';
+import { Qcow2Disk, type Qcow2Layer } from './qcow2-disk.ts';
+import { SliceCache } from './slice-cache.ts';
+import { l1TableProblem, type Snapshot } from './snapshots.ts';
+
+export interface Qcow2Resources {
+  /** What shows through where the image has no cluster. */
+  readonly backing: Disk | undefined;
+  /** Where inflated clusters are kept. */
+  readonly clusterMemory: SharedBlockMemory;
+  /** Ceiling for cached L1 and L2 slices. */
+  readonly sliceCacheBytes: number;
+}
+
+export class Qcow2Image {
+  readonly #layer: Qcow2Layer;
+  readonly #slices: SliceCache;
+
+  constructor(file: Qcow2File, resources: Qcow2Resources) {
+    this.#slices = new SliceCache(file.storage, file.clusterBytes, resources.sliceCacheBytes);
+    this.#layer = {
+      file,
+      compressed: new CompressedClusters(file, resources.clusterMemory),
+      backing: resources.backing,
+      counts: new TableCounts(),
+    };
+  }
+
+  /** @throws Qcow2fsError DAMAGED if the active L1 table cannot be used. */
+  currentDisk(): Disk {
+    const { file } = this.#layer;
+    const problem = activeL1TableProblem(file);
+    if (problem !== undefined) {
+      throw new Qcow2fsError('DAMAGED', `${file.storage.name}: ${problem}`, { data: { file: file.storage.name } });
+    }
+    return this.#disk(file.header.l1TableOffset, file.header.l1Size, file.sizeBytes);
+  }
+
+  snapshotDisk(snapshot: Snapshot): Disk {
+    return this.#disk(snapshot.entry.l1TableOffset, snapshot.entry.l1Size, snapshot.sizeBytes);
+  }
+
+  #disk(l1Offset: number, l1Size: number, sizeBytes: number): Disk {
+    return new Qcow2Disk(this.#layer, new ClusterMap(this.#layer.file, this.#slices, l1Offset, l1Size), sizeBytes);
+  }
+}
+
+/**
+ * Why the active L1 table cannot be used, or undefined. The one of a snapshot may be shorter than its disk, this one
+ * may not (qcow2_do_open: "L1 table is too small").
+ */
+export function activeL1TableProblem(file: Qcow2Metadata): string | undefined {
+  const { l1Size, l1TableOffset } = file.header;
+  const needed = Math.ceil(file.sizeBytes / tableCoverageBytes(file));
+  if (l1Size < needed) return `header field l1_size is ${l1Size}, but the virtual size needs ${needed} L1 entries`;
+  const problem = l1TableProblem(file, l1Size, l1TableOffset);
+  return problem === undefined ? undefined : `the current state cannot be read: ${problem}`;
+}
