@@ -1,14 +1,18 @@
 /** Opens an image with everything it stands on, as plain data that can be handed to worker threads. */
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createSharedBlockMemory, type SharedBlockMemory } from '../common/shared-block-cache.ts';
+import { Qcow2fsError } from '../errors.ts';
 import type { Qcow2Metadata } from '../qcow2/open-qcow2.ts';
 import { activeL1TableProblem } from '../qcow2/qcow2-image.ts';
 import { readSnapshotTable, type Snapshot } from '../qcow2/snapshots.ts';
-import { FileStorage } from '../storage/file-storage.ts';
+import { FileStorage, isSettled, TIME_STAMP_TICKS_MS } from '../storage/file-storage.ts';
 import { closeLayers, type Layer, openBackingChain, openTopLayer, refuseUnsupportedLayers } from './layers.ts';
 
 /** For inflated clusters, over all layers. */
 const CLUSTER_CACHE_BYTES = 32 * 1024 * 1024;
+
+const SETTLE_ATTEMPTS = 20;
 
 /** What the image file alone says: enough for `list`. */
 export interface ImageHeader {
@@ -47,6 +51,22 @@ export function openImageHeader(imagePath: string): ImageHeader {
 }
 
 /**
+ * As `openImageHeader`, with the backing files as far as they can be opened; what is missing is told in `problems`.
+ * @throws Qcow2fsError as `openImageHeader`.
+ */
+export function openImageChain(imagePath: string): ImageHeader {
+  const header = openImageHeader(imagePath);
+  const layers = [...header.layers];
+  try {
+    openBackingChain(layers);
+    return { ...header, layers };
+  } catch (error) {
+    if (!(error instanceof Qcow2fsError)) throw error;
+    return { ...header, layers, problems: [...header.problems, error.message] };
+  }
+}
+
+/**
  * Opens an image with its backing chain for reading. `closeLayers` closes it.
  * @throws Qcow2fsError as `openImageHeader`, and UNSUPPORTED for features of any layer that this reader lacks.
  */
@@ -70,6 +90,26 @@ export function openImage(imagePath: string): OpenImage {
   } catch (error) {
     closeLayers(layers);
     throw error;
+  }
+}
+
+/**
+ * As `openImage`, but waits until every later change of a file is sure to show in its time stamps.
+ * @throws Qcow2fsError as `openImage`, and STALE if a file is written to all the time.
+ */
+export async function openSettledImage(imagePath: string): Promise<OpenImage> {
+  for (let attempt = 1; ; attempt++) {
+    const image = openImage(imagePath);
+    const restless = image.layers.find(({ file }) => !isSettled(file));
+    if (restless === undefined) return image;
+    closeLayers(image.layers);
+    if (attempt === SETTLE_ATTEMPTS) {
+      const { path } = restless.file;
+      throw new Qcow2fsError('STALE', `${path} is being written to: try again when its virtual machine is shut down`, {
+        data: { file: path },
+      });
+    }
+    await sleep(TIME_STAMP_TICKS_MS);
   }
 }
 

@@ -11,7 +11,7 @@ export interface OpenFile {
   /** Device and inode number: what says that two paths are one file. */
   readonly identity: string;
   readonly sizeBytes: number;
-  /** Bytes the file system has allocated for it. */
+  /** Bytes that the file system has allocated for it; 0 for a block device. */
   readonly allocatedBytes: number;
   readonly mode: number;
   readonly uid: number;
@@ -19,6 +19,7 @@ export interface OpenFile {
   readonly mtimeMs: number;
   readonly ctimeMs: number;
   readonly isBlockDevice: boolean;
+  readonly openedAtMs: number;
 }
 
 /**
@@ -34,6 +35,7 @@ export function openFile(path: string): OpenFile {
     throw openError(path, error);
   }
   try {
+    const openedAtMs = Date.now();
     const stat = fs.fstatSync(fd);
     if (!stat.isFile() && !stat.isBlockDevice()) {
       throw new Qcow2fsError('IO', `${path} is neither a regular file nor a block device`, { data: { file: path } });
@@ -43,13 +45,14 @@ export function openFile(path: string): OpenFile {
       fd,
       identity: `${stat.dev}:${stat.ino}`,
       sizeBytes: stat.isBlockDevice() ? blockDeviceSizeBytes(path, stat.rdev) : stat.size,
-      allocatedBytes: stat.isBlockDevice() ? Number.MAX_SAFE_INTEGER : stat.blocks * 512,
+      allocatedBytes: stat.blocks * 512,
       mode: stat.mode,
       uid: stat.uid,
       gid: stat.gid,
       mtimeMs: stat.mtimeMs,
       ctimeMs: stat.ctimeMs,
       isBlockDevice: stat.isBlockDevice(),
+      openedAtMs,
     };
   } catch (error) {
     fs.closeSync(fd);
@@ -62,6 +65,18 @@ export function isUnchanged(file: OpenFile): boolean {
   if (file.isBlockDevice) return true;
   const stat = fs.fstatSync(file.fd);
   return stat.mtimeMs === file.mtimeMs && stat.ctimeMs === file.ctimeMs && stat.size === file.sizeBytes;
+}
+
+/** Time stamps come from a clock that ticks every 1 to 10 ms (CONFIG_HZ); this is several ticks. */
+export const TIME_STAMP_TICKS_MS = 50;
+
+/**
+ * True if the last change of the file was so long before it was opened that any later one shows in its time stamps.
+ * A time stamp in the future (another machine's clock) cannot be judged and counts as settled.
+ */
+export function isSettled(file: OpenFile): boolean {
+  const age = file.openedAtMs - Math.max(file.mtimeMs, file.ctimeMs);
+  return file.isBlockDevice || age >= TIME_STAMP_TICKS_MS || age < -TIME_STAMP_TICKS_MS;
 }
 
 /** Reads through the file's descriptor with pread(2). */

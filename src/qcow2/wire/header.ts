@@ -38,6 +38,9 @@ export const QCOW2_INCOMPAT_DATA_FILE = 1n << 2n;
 export const QCOW2_INCOMPAT_COMPRESSION = 1n << 3n;
 export const QCOW2_INCOMPAT_EXTL2 = 1n << 4n;
 
+/** Compatible feature bits. */
+export const QCOW2_COMPAT_LAZY_REFCOUNTS = 1n << 0n;
+
 export const QCOW2_COMPRESSION_TYPE_ZLIB = 0;
 export const QCOW2_COMPRESSION_TYPE_ZSTD = 1;
 

@@ -1,0 +1,81 @@
+/** `qcow2fs list` and `qcow2fs info`: what the image file says. Neither needs the backing files. */
+
+import { warn } from '../common/logging.ts';
+import { describeInfo, describeList, type ImageInfo, type ImageList } from '../open-image/describe-image.ts';
+import { closeLayers } from '../open-image/layers.ts';
+import { type ImageHeader, openImageChain, openImageHeader } from '../open-image/open-image.ts';
+import { formatSize, formatTable, toPrintable } from './format.ts';
+
+export interface DescribeOptions {
+  readonly json?: boolean;
+}
+
+export function listCommand(imagePath: string, options: DescribeOptions): void {
+  print(openImageHeader(imagePath), describeList, toListText, options);
+}
+
+export function infoCommand(imagePath: string, options: DescribeOptions): void {
+  print(openImageChain(imagePath), describeInfo, toInfoText, options);
+}
+
+function print<Description extends ImageList>(
+  image: ImageHeader,
+  describe: (image: ImageHeader) => Description,
+  toText: (description: Description) => string,
+  { json }: DescribeOptions,
+): void {
+  const description = describe(image);
+  closeLayers(image.layers);
+  process.stdout.write(json ? `${JSON.stringify(description, null, 2)}\n` : toText(description));
+  for (const problem of description.problems) warn(`warning: ${toPrintable(problem)}`);
+}
+
+function toListText({ snapshots, current }: ImageList): string {
+  return formatTable([
+    ['ID', 'NAME', 'DATE', 'VIRTUAL SIZE', 'VM STATE'],
+    ...snapshots.map(({ id, name, date, virtualSizeBytes, vmStateBytes }) => [
+      toPrintable(id),
+      toPrintable(name),
+      date,
+      formatSize(virtualSizeBytes),
+      vmStateBytes === 0 ? '-' : formatSize(vmStateBytes),
+    ]),
+    ['-', '(current)', '-', formatSize(current.virtualSizeBytes), '-'],
+  ]);
+}
+
+function toInfoText(info: ImageInfo): string {
+  const rows: [string, string][] = [
+    ['image', info.image],
+    ['format', `qcow2 version ${info.version}`],
+    ['virtual size', exactSize(info.current.virtualSizeBytes)],
+    ['file size', `${exactSize(info.fileSizeBytes)}, ${formatSize(info.allocatedFileBytes)} allocated`],
+    ['cluster size', exactSize(info.clusterSizeBytes)],
+    ['refcount width', `${info.refcountBits} bits`],
+    ['compression', info.compressionType],
+    ['extended L2', yesNo(info.extendedL2)],
+    ['lazy refcounts', yesNo(info.lazyRefcounts)],
+    ['dirty', info.dirty ? 'yes: a writer was not shut down cleanly, refcounts may be out of date' : 'no'],
+    ['corrupt', info.corrupt ? 'yes: QEMU found damage and marked it' : 'no'],
+    ['snapshots', String(info.snapshots.length)],
+    ...info.chain
+      .slice(1)
+      .map(({ file, format, virtualSizeBytes }, index): [string, string] => [
+        `backing file ${index + 1}`,
+        `${file} (${format}, ${formatSize(virtualSizeBytes)})`,
+      ]),
+  ];
+  if (info.backingFile !== null && info.chain.length === 1)
+    rows.push(['backing file', `${info.backingFile} (not opened)`]);
+  if (info.unsupportedFeatures.length > 0)
+    rows.push(['cannot be mounted', `it uses ${info.unsupportedFeatures.join(', ')}`]);
+  return formatTable(rows.map(([name, value]) => [`${name}:`, toPrintable(value)]));
+}
+
+function exactSize(bytes: number): string {
+  return `${formatSize(bytes)} (${bytes} bytes)`;
+}
+
+function yesNo(value: boolean): string {
+  return value ? 'yes' : 'no';
+}

@@ -1,0 +1,76 @@
+/** The command line: commands, arguments, options. */
+
+import fs from 'node:fs';
+import { Command } from 'commander';
+import { mountInBackground, mountInForeground } from '../daemon/start-daemon.ts';
+import { unmount } from '../daemon/stop-mount.ts';
+import { runDemo } from '../demo/run-demo.ts';
+import { type DescribeOptions, infoCommand, listCommand } from './describe-commands.ts';
+
+interface MountFlags {
+  readonly foreground?: boolean;
+  readonly directIo?: boolean;
+  readonly logFile?: string;
+}
+
+/** The program; `exit` is called with the exit code of a command that ran in the foreground. */
+export function createProgram(exit: (code: number) => void): Command {
+  const program = new Command('qcow2fs')
+    .description('Mount a qcow2 image: every snapshot, and the current state, is a read-only raw file.')
+    .version(packageVersion())
+    .showHelpAfterError('(qcow2fs --help, or qcow2fs COMMAND --help, shows how it is used)')
+    .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 wrong usage. DEBUG=qcow2fs:* logs everything.');
+
+  program
+    .command('mount')
+    .description('show the states of IMAGE under the directory MOUNTPOINT')
+    .argument('<IMAGE>', 'a qcow2 image: a file or a block device')
+    .argument('<MOUNTPOINT>', 'an existing directory')
+    .option('-f, --foreground', 'stay in the foreground until it is unmounted')
+    .option('--direct-io', 'do not keep what was read in the page cache')
+    .option('--log-file <FILE>', 'write the messages of the background process to FILE')
+    .action(async (image: string, mountpoint: string, flags: MountFlags) => {
+      const options = {
+        imagePath: image,
+        mountpoint,
+        directIo: flags.directIo === true,
+        ...(flags.logFile === undefined ? {} : { logFile: flags.logFile }),
+      };
+      if (flags.foreground === true) exit(await mountInForeground(options));
+      else await mountInBackground(options);
+    });
+
+  program
+    .command('umount')
+    .description('end a mount and its process')
+    .argument('<MOUNTPOINT>', 'where it is mounted')
+    .action((mountpoint: string) => unmount(mountpoint));
+
+  program
+    .command('list')
+    .description('show the snapshots of IMAGE: id, name, date, size')
+    .argument('<IMAGE>', 'a qcow2 image')
+    .option('--json', 'print one JSON object')
+    .action((image: string, options: DescribeOptions) => listCommand(image, options));
+
+  program
+    .command('info')
+    .description('show the header, features, backing chain and problems of IMAGE')
+    .argument('<IMAGE>', 'a qcow2 image')
+    .option('--json', 'print one JSON object')
+    .action((image: string, options: DescribeOptions) => infoCommand(image, options));
+
+  program
+    .command('demo')
+    .description('do all of it once, with an image that comes with this program')
+    .action(() => runDemo());
+
+  return program;
+}
+
+function packageVersion(): string {
+  const { version } = JSON.parse(fs.readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  };
+  return version;
+}

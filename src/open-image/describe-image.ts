@@ -1,0 +1,135 @@
+/**
+ * What `list --json`, `info --json`, `image.json` and `info.json` say. Keys are camelCase, byte counts end in `Bytes`,
+ * dates are ISO 8601 in UTC; scripts rely on them, so they stay as they are.
+ */
+
+import { toIsoDate } from '../common/dates.ts';
+import { decodeName } from '../common/names.ts';
+import type { Qcow2Metadata } from '../qcow2/open-qcow2.ts';
+import type { Snapshot } from '../qcow2/snapshots.ts';
+import { unsupportedFeatures } from '../qcow2/unsupported-features.ts';
+import {
+  QCOW2_COMPAT_LAZY_REFCOUNTS,
+  QCOW2_COMPRESSION_TYPE_ZSTD,
+  QCOW2_INCOMPAT_CORRUPT,
+  QCOW2_INCOMPAT_DIRTY,
+} from '../qcow2/wire/header.ts';
+import type { Layer } from './layers.ts';
+import type { ImageHeader } from './open-image.ts';
+
+export interface SnapshotDescription {
+  readonly id: string;
+  readonly name: string;
+  /** The exact bytes in hexadecimal, for a name that is not UTF-8. */
+  readonly nameHex?: string;
+  readonly date: string;
+  /** The date to the nanosecond is `date` and this. */
+  readonly dateNanoseconds: number;
+  readonly virtualSizeBytes: number;
+  readonly vmStateBytes: number;
+  readonly vmClockNanoseconds: string;
+  readonly icount: string | null;
+}
+
+export interface CurrentDescription {
+  readonly virtualSizeBytes: number;
+}
+
+export interface ImageList {
+  readonly image: string;
+  readonly current: CurrentDescription;
+  readonly snapshots: readonly SnapshotDescription[];
+  readonly problems: readonly string[];
+}
+
+export interface LayerDescription {
+  readonly file: string;
+  readonly format: 'qcow2' | 'raw';
+  readonly virtualSizeBytes: number;
+  readonly fileSizeBytes: number;
+}
+
+export interface ImageInfo extends ImageList {
+  readonly format: 'qcow2';
+  readonly version: number;
+  readonly fileSizeBytes: number;
+  readonly allocatedFileBytes: number;
+  readonly clusterSizeBytes: number;
+  readonly refcountBits: number;
+  readonly compressionType: 'zlib' | 'zstd';
+  readonly extendedL2: boolean;
+  readonly lazyRefcounts: boolean;
+  readonly dirty: boolean;
+  readonly corrupt: boolean;
+  readonly backingFile: string | null;
+  readonly backingFormat: string | null;
+  /** The image, then its backing files as far as they could be opened. */
+  readonly chain: readonly LayerDescription[];
+  /** Features that keep this version from mounting the image. */
+  readonly unsupportedFeatures: readonly string[];
+}
+
+export function describeList({ layers, qcow2, snapshots, problems }: ImageHeader): ImageList {
+  return {
+    image: layers[0]?.file.path ?? '',
+    current: describeCurrent(qcow2),
+    snapshots: snapshots.map(describeSnapshot),
+    problems,
+  };
+}
+
+export function describeInfo(image: ImageHeader): ImageInfo {
+  const { qcow2, layers } = image;
+  const { header } = qcow2;
+  const { image: path, current, snapshots, problems } = describeList(image);
+  return {
+    image: path,
+    format: 'qcow2',
+    version: header.version,
+    fileSizeBytes: layers[0]?.file.sizeBytes ?? 0,
+    allocatedFileBytes: layers[0]?.file.allocatedBytes ?? 0,
+    clusterSizeBytes: qcow2.clusterBytes,
+    refcountBits: 2 ** header.refcountOrder,
+    compressionType: header.compressionType === QCOW2_COMPRESSION_TYPE_ZSTD ? 'zstd' : 'zlib',
+    extendedL2: qcow2.hasExtendedL2,
+    lazyRefcounts: (header.compatibleFeatures & QCOW2_COMPAT_LAZY_REFCOUNTS) !== 0n,
+    dirty: (header.incompatibleFeatures & QCOW2_INCOMPAT_DIRTY) !== 0n,
+    corrupt: (header.incompatibleFeatures & QCOW2_INCOMPAT_CORRUPT) !== 0n,
+    backingFile: qcow2.backingName === undefined ? null : decodeName(qcow2.backingName).text,
+    backingFormat: qcow2.backingFormat ?? null,
+    chain: layers.map(describeLayer),
+    unsupportedFeatures: unsupportedFeatures(qcow2),
+    current,
+    snapshots,
+    problems,
+  };
+}
+
+export function describeCurrent(qcow2: Qcow2Metadata): CurrentDescription {
+  return { virtualSizeBytes: qcow2.sizeBytes };
+}
+
+export function describeSnapshot({ entry, sizeBytes }: Snapshot): SnapshotDescription {
+  const name = decodeName(entry.name);
+  return {
+    id: decodeName(entry.id).text,
+    name: name.text,
+    ...(name.isExact ? {} : { nameHex: Buffer.from(entry.name, 'latin1').toString('hex') }),
+    date: toIsoDate(entry.dateSeconds),
+    dateNanoseconds: entry.dateNanoseconds,
+    virtualSizeBytes: sizeBytes,
+    vmStateBytes: entry.vmStateBytes,
+    // 64-bit counters: as text, since JSON readers take numbers for doubles.
+    vmClockNanoseconds: String(entry.vmClockNanoseconds),
+    icount: entry.icount === undefined ? null : String(entry.icount),
+  };
+}
+
+function describeLayer({ file, qcow2 }: Layer): LayerDescription {
+  return {
+    file: file.path,
+    format: qcow2 === undefined ? 'raw' : 'qcow2',
+    virtualSizeBytes: qcow2?.sizeBytes ?? Math.ceil(file.sizeBytes / 512) * 512,
+    fileSizeBytes: file.sizeBytes,
+  };
+}

@@ -1,0 +1,42 @@
+/** What the tree is made from. Immutable: a changed image gets a new catalogue. */
+
+import type { Disk } from '../disk/disk.ts';
+import type { Timestamp } from '../filesystem/file-system.ts';
+
+/** The permissions that follow the image files: who may not read the image may not read the tree. */
+export interface Ownership {
+  /** Read permission bits (0o444 at most). */
+  readonly permissions: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export interface SnapshotEntry {
+  /** One character per byte (latin1), as the name. */
+  readonly id: string;
+  readonly name: string;
+  readonly time: Timestamp;
+  readonly sizeBytes: number;
+}
+
+export interface Catalogue {
+  readonly ownership: Ownership;
+  /** mtime of the image: the time of all that is not a snapshot's. */
+  readonly time: Timestamp;
+  /** Virtual size of the current state. */
+  readonly currentSizeBytes: number;
+  /** In the order of the snapshot table. */
+  readonly snapshots: readonly SnapshotEntry[];
+}
+
+/** What the files of the tree hold. States: 0 is the current one, n is `catalogue.snapshots[n - 1]`. */
+export interface Contents {
+  /** @throws Qcow2fsError when the state cannot be read at all. */
+  disk(state: number): Disk;
+  /** Throws if what was just read from a disk may not be the state's. */
+  requireUnchanged(): void;
+  /** The bytes of `image.json`. */
+  imageJson(): Buffer;
+  /** The bytes of a state's `info.json`. */
+  infoJson(state: number): Buffer;
+}

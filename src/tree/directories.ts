@@ -1,0 +1,66 @@
+/** The directories of the tree: which names are in which, made once from a catalogue. */
+
+import { toDateFileName } from '../common/dates.ts';
+import { type DirectoryEntry, type NodeId, ROOT_NODE_ID } from '../filesystem/file-system.ts';
+import type { Catalogue } from './catalogue.ts';
+import { escapeName, toFileNames } from './file-names.ts';
+import { BY_DATE, BY_ID, IMAGE_JSON, SLOT, SNAPSHOTS, stateNode, stateOf } from './node-ids.ts';
+
+export interface Directory {
+  readonly entries: readonly DirectoryEntry[];
+  readonly nodeOfName: ReadonlyMap<string, NodeId>;
+}
+
+export interface Directories {
+  /** The directory with this node id, or undefined. */
+  directory(node: NodeId): Directory | undefined;
+  /** The name of a snapshot's directory in `snapshots/` (latin1); states count from 1. */
+  snapshotFileName(state: number): string;
+}
+
+export function createDirectories(catalogue: Catalogue): Directories {
+  const { snapshots } = catalogue;
+  const names = toFileNames(snapshots);
+  const link = (slot: typeof SLOT.byIdLink | typeof SLOT.byDateLink) => (name: string, index: number) =>
+    entry(name, stateNode(index + 1, slot), 'symlink');
+  const own = new Map<NodeId, Directory>([
+    [
+      ROOT_NODE_ID,
+      directory([
+        entry('image.json', IMAGE_JSON, 'file'),
+        entry('current', stateNode(0, SLOT.directory), 'directory'),
+        entry('snapshots', SNAPSHOTS, 'directory'),
+        entry('by-id', BY_ID, 'directory'),
+        entry('by-date', BY_DATE, 'directory'),
+      ]),
+    ],
+    [SNAPSHOTS, directory(names.map((name, index) => entry(name, stateNode(index + 1, SLOT.directory), 'directory')))],
+    [BY_ID, directory(toFileNames(snapshots.map(({ id }) => ({ name: id, id }))).map(link(SLOT.byIdLink)))],
+    [BY_DATE, directory(toFileNames(dateEntries(catalogue)).map(link(SLOT.byDateLink)))],
+  ]);
+  return {
+    directory: (node) => own.get(node) ?? stateDirectory(node, snapshots.length),
+    snapshotFileName: (state) => names[state - 1] ?? escapeName(''),
+  };
+}
+
+function dateEntries({ snapshots }: Catalogue) {
+  return snapshots.map(({ time, id }) => ({ name: toDateFileName(time.seconds), id }));
+}
+
+function stateDirectory(node: NodeId, snapshotCount: number): Directory | undefined {
+  const state = stateOf(node);
+  if (state < 0 || state > snapshotCount || node !== stateNode(state, SLOT.directory)) return undefined;
+  return directory([
+    entry('disk.raw', stateNode(state, SLOT.disk), 'file'),
+    entry('info.json', stateNode(state, SLOT.info), 'file'),
+  ]);
+}
+
+function entry(name: string, nodeId: NodeId, kind: DirectoryEntry['kind']): DirectoryEntry {
+  return { name, nodeId, kind };
+}
+
+function directory(entries: readonly DirectoryEntry[]): Directory {
+  return { entries, nodeOfName: new Map(entries.map(({ name, nodeId }) => [name, nodeId])) };
+}

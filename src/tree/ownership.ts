@@ -1,0 +1,27 @@
+/** Whom a tree lets in: nobody who could not read each of the files it is made from. */
+
+import type { Ownership } from './catalogue.ts';
+
+/** What stat(2) says of a file. */
+export interface FileOwnership {
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/**
+ * The first file (the image) gives owner, group and permissions; each further file (the backing chain) can only take
+ * permissions away. Where it has another owner or group, the image's owner or group counts as anybody there.
+ */
+export function commonOwnership(files: readonly FileOwnership[]): Ownership {
+  const [image, ...others] = files;
+  if (image === undefined) return { permissions: 0, uid: 0, gid: 0 };
+  let permissions = image.mode & 0o444;
+  for (const { mode, uid, gid } of others) {
+    const other = mode & 0o004;
+    const owner = uid === image.uid ? mode & 0o400 : other << 6;
+    const group = gid === image.gid ? mode & 0o040 : other << 3;
+    permissions &= owner | group | other;
+  }
+  return { permissions, uid: image.uid, gid: image.gid };
+}

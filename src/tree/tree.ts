@@ -1,0 +1,195 @@
+/** The file system that a mount shows: a catalogue and the contents of its files. */
+
+import { seekData, seekHole } from '../disk/walk.ts';
+import { Qcow2fsError } from '../errors.ts';
+import {
+  type Attributes,
+  type DirectoryEntry,
+  type FileSystem,
+  type FileSystemStatistics,
+  type NodeId,
+  type NodeKind,
+  ROOT_NODE_ID,
+} from '../filesystem/file-system.ts';
+import type { Catalogue, Contents } from './catalogue.ts';
+import { createDirectories, type Directories, type Directory } from './directories.ts';
+import {
+  BY_DATE,
+  BY_ID,
+  IMAGE_JSON,
+  isTreeDirectory,
+  SLOT,
+  SNAPSHOTS,
+  slotOf,
+  stateNode,
+  stateOf,
+} from './node-ids.ts';
+
+const XATTR_NAME = 'user.qcow2.name';
+const XATTR_ID = 'user.qcow2.id';
+const XATTR_STATE = 'user.qcow2.state';
+
+export class Tree implements FileSystem {
+  readonly #catalogue: Catalogue;
+  readonly #contents: Contents;
+  readonly #directories: Directories;
+
+  constructor(catalogue: Catalogue, contents: Contents) {
+    this.#catalogue = catalogue;
+    this.#contents = contents;
+    this.#directories = createDirectories(catalogue);
+  }
+
+  lookup(parent: NodeId, name: string): NodeId | undefined {
+    return this.#directory(parent).nodeOfName.get(name);
+  }
+
+  attributes(node: NodeId): Attributes {
+    const kind = this.#kind(node);
+    const state = stateOf(node);
+    const { permissions, uid, gid } = this.#catalogue.ownership;
+    const sizeBytes = kind === 'directory' ? 0 : this.#sizeBytes(node, kind);
+    return {
+      nodeId: node,
+      kind,
+      // Who may read may list; the permissions of a symlink are never looked at.
+      permissions: kind === 'file' ? permissions : kind === 'symlink' ? 0o777 : permissions | (permissions >> 2),
+      linkCount: kind === 'directory' ? 2 + this.#subdirectoryCount(node) : 1,
+      uid,
+      gid,
+      sizeBytes,
+      allocatedBytes: this.#isDisk(node) ? this.#allocatedBytes(state, sizeBytes) : sizeBytes,
+      time: this.#catalogue.snapshots[state - 1]?.time ?? this.#catalogue.time,
+    };
+  }
+
+  entries(directory: NodeId): readonly DirectoryEntry[] {
+    return this.#directory(directory).entries;
+  }
+
+  parent(node: NodeId): NodeId {
+    const kind = this.#kind(node);
+    const state = stateOf(node);
+    if (state < 0) return ROOT_NODE_ID;
+    if (kind === 'symlink') return slotOf(node) === SLOT.byIdLink ? BY_ID : BY_DATE;
+    if (kind === 'file') return stateNode(state, SLOT.directory);
+    return state === 0 ? ROOT_NODE_ID : SNAPSHOTS;
+  }
+
+  open(node: NodeId): void {
+    if (this.#kind(node) !== 'file') throw noSuchNode(node);
+    if (!this.#isDisk(node)) return;
+    this.#contents.disk(stateOf(node));
+    this.#contents.requireUnchanged();
+  }
+
+  read(node: NodeId, target: Buffer, targetOffset: number, offset: number, length: number): number {
+    if (!this.#isDisk(node)) return this.#text(node).copy(target, targetOffset, offset, offset + length);
+    const disk = this.#contents.disk(stateOf(node));
+    const count = Math.max(0, Math.min(length, disk.sizeBytes - offset));
+    if (count > 0) disk.readAt(target, targetOffset, offset, count);
+    this.#contents.requireUnchanged();
+    return count;
+  }
+
+  seekData(node: NodeId, offset: number): number | undefined {
+    if (!this.#isDisk(node)) return offset;
+    const found = seekData(this.#contents.disk(stateOf(node)), offset);
+    this.#contents.requireUnchanged();
+    return found;
+  }
+
+  seekHole(node: NodeId, offset: number): number {
+    if (!this.#isDisk(node)) return this.#text(node).length;
+    const found = seekHole(this.#contents.disk(stateOf(node)), offset);
+    this.#contents.requireUnchanged();
+    return found;
+  }
+
+  readlink(node: NodeId): Buffer {
+    if (this.#kind(node) !== 'symlink') throw noSuchNode(node);
+    return Buffer.from(`../snapshots/${this.#directories.snapshotFileName(stateOf(node))}`, 'latin1');
+  }
+
+  xattr(node: NodeId, name: string): Buffer | undefined {
+    if (!this.xattrNames(node).includes(name)) return undefined;
+    const snapshot = this.#catalogue.snapshots[stateOf(node) - 1];
+    if (name === XATTR_STATE) return Buffer.from(snapshot === undefined ? 'current' : `id:${snapshot.id}`, 'latin1');
+    return Buffer.from((name === XATTR_NAME ? snapshot?.name : snapshot?.id) ?? '', 'latin1');
+  }
+
+  xattrNames(node: NodeId): readonly string[] {
+    const state = stateOf(node);
+    if (state < 0 || this.#kind(node) === 'symlink') return [];
+    return state === 0 ? [XATTR_STATE] : [XATTR_NAME, XATTR_ID, XATTR_STATE];
+  }
+
+  statistics(): FileSystemStatistics {
+    const { snapshots, currentSizeBytes } = this.#catalogue;
+    const totalBytes = snapshots.reduce((sum, { sizeBytes }) => sum + sizeBytes, currentSizeBytes);
+    return { totalBytes, nodeCount: 8 + snapshots.length * 5 };
+  }
+
+  #isDisk(node: NodeId): boolean {
+    return slotOf(node) === SLOT.disk && this.#hasState(node) && stateOf(node) >= 0;
+  }
+
+  /** True if the node is the tree's own or of a state that exists. */
+  #hasState(node: NodeId): boolean {
+    return stateOf(node) <= this.#catalogue.snapshots.length;
+  }
+
+  /** @throws Qcow2fsError NOT_FOUND for a node that does not exist. */
+  #kind(node: NodeId): NodeKind {
+    if (isTreeDirectory(node)) return 'directory';
+    if (node === IMAGE_JSON) return 'file';
+    const state = stateOf(node);
+    if (state < 0 || !this.#hasState(node)) throw noSuchNode(node);
+    const slot = slotOf(node);
+    if (slot === SLOT.directory) return 'directory';
+    if (slot === SLOT.disk || slot === SLOT.info) return 'file';
+    if (state > 0 && (slot === SLOT.byIdLink || slot === SLOT.byDateLink)) return 'symlink';
+    throw noSuchNode(node);
+  }
+
+  #directory(node: NodeId): Directory {
+    const found = this.#directories.directory(node);
+    if (found === undefined) throw noSuchNode(node);
+    return found;
+  }
+
+  #subdirectoryCount(node: NodeId): number {
+    if (node !== ROOT_NODE_ID && node !== SNAPSHOTS) return 0;
+    return this.#directory(node).entries.filter(({ kind }) => kind === 'directory').length;
+  }
+
+  #sizeBytes(node: NodeId, kind: NodeKind): number {
+    if (kind === 'symlink') return this.readlink(node).length;
+    if (!this.#isDisk(node)) return this.#text(node).length;
+    return this.#catalogue.snapshots[stateOf(node) - 1]?.sizeBytes ?? this.#catalogue.currentSizeBytes;
+  }
+
+  /** All of it for a disk that cannot be read: a copy must meet the error, not skip a hole. */
+  #allocatedBytes(state: number, sizeBytes: number): number {
+    try {
+      const allocatedBytes = this.#contents.disk(state).allocatedBytes();
+      this.#contents.requireUnchanged();
+      return allocatedBytes;
+    } catch (error) {
+      if (error instanceof Qcow2fsError) return sizeBytes;
+      throw error;
+    }
+  }
+
+  #text(node: NodeId): Buffer {
+    if (node === IMAGE_JSON) return this.#contents.imageJson();
+    if (slotOf(node) === SLOT.info && stateOf(node) >= 0 && this.#hasState(node)) {
+      return this.#contents.infoJson(stateOf(node));
+    }
+    throw noSuchNode(node);
+  }
+}
+
+function noSuchNode(node: NodeId): Qcow2fsError {
+  return new Qcow2fsError('NOT_FOUND', `there is no node ${node}`, { data: { node } });
+}
