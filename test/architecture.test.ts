@@ -1,0 +1,82 @@
+/** The rooms of src and which may import which. */
+
+import fs from 'node:fs';
+import path from 'node:path';
+import { expect, test } from 'vitest';
+
+const SOURCE = path.resolve(import.meta.dirname, '../src');
+
+/** Rooms that a room may import, besides itself, `errors` and `common`. */
+const ARROWS: Readonly<Record<string, readonly string[]>> = {
+  errors: [],
+  common: [],
+  storage: [],
+  disk: [],
+  raw: ['disk', 'storage'],
+  qcow2: ['disk', 'storage'],
+  filesystem: [],
+  tree: ['filesystem', 'disk'],
+  fuse: ['filesystem'],
+  'open-image': ['disk', 'storage', 'raw', 'qcow2'],
+  daemon: ['filesystem', 'tree', 'fuse', 'open-image', 'storage'],
+  demo: [],
+  cli: ['daemon', 'demo', 'open-image'],
+};
+
+const files = fs
+  .readdirSync(SOURCE, { recursive: true, encoding: 'utf8' })
+  .filter((name) => name.endsWith('.ts'))
+  .sort();
+
+/** The room of a file of src: its folder, or its name without the ending at the top. */
+function roomOf(file: string): string {
+  return file.split(path.sep)[0]?.replace(/\.ts$/, '') ?? '';
+}
+
+/** Files of src that a file imports, as paths within src. */
+function importsOf(file: string): string[] {
+  const text = fs.readFileSync(path.join(SOURCE, file), 'utf8');
+  return [...text.matchAll(/(?:from|import)\s*\(?\s*'(\.[^']*)'/g)].map(([, name]) =>
+    path.relative(SOURCE, path.resolve(SOURCE, path.dirname(file), name ?? '')),
+  );
+}
+
+test('the check sees the sources', () => {
+  expect(files.length).toBeGreaterThan(50);
+  expect(importsOf('cli/main.ts')).toContain('cli/program.ts');
+});
+
+test('every room is known', () => {
+  expect([...new Set(files.map(roomOf))].filter((room) => !(room in ARROWS))).toEqual([]);
+});
+
+test('imports follow the arrows', () => {
+  const wrong = files.flatMap((file) => {
+    const room = roomOf(file);
+    const allowed = [room, 'errors', 'common', ...(ARROWS[room] ?? [])];
+    return importsOf(file)
+      .filter((target) => !allowed.includes(roomOf(target)))
+      .map((target) => `${file} -> ${target}`);
+  });
+  expect(wrong).toEqual([]);
+});
+
+test('a wire folder imports nothing but itself and common', () => {
+  const wrong = files
+    .filter((file) => file.includes(`${path.sep}wire${path.sep}`))
+    .flatMap((file) => importsOf(file).map((target) => [file, target] as const))
+    .filter(([file, target]) => path.dirname(file) !== path.dirname(target) && roomOf(target) !== 'common');
+  expect(wrong).toEqual([]);
+});
+
+test('only the storage room opens or reads files of the image', () => {
+  const readers = files.filter((file) =>
+    /\b(openSync|readSync)\(/.test(fs.readFileSync(path.join(SOURCE, file), 'utf8')),
+  );
+  expect(readers.filter((file) => !['storage', 'fuse', 'daemon', 'demo'].includes(roomOf(file)))).toEqual([]);
+});
+
+test('nothing opens an image for writing', () => {
+  const text = fs.readFileSync(path.join(SOURCE, 'storage/file-storage.ts'), 'utf8');
+  expect(text.match(/openSync\([^)]*\)/g)).toEqual(['openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK)']);
+});

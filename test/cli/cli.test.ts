@@ -1,0 +1,180 @@
+/** The commands that need no mount, run as a user runs them. */
+
+import fs from 'node:fs';
+import path from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { runCommand, tryCommand } from '../support/run-command.ts';
+import { withTemporaryFolder } from '../support/temporary-folder.ts';
+
+const LAUNCHER = path.resolve(import.meta.dirname, '../../bin/qcow2fs');
+
+const qcow2fs = (...args: string[]) => tryCommand(LAUNCHER, args);
+const qemuImg = (...args: string[]) => runCommand('qemu-img', args);
+
+/** An image with snapshots of two sizes, one with a name that would disturb a terminal. */
+function createImage(folder: string): string {
+  const image = `${folder}/disk.qcow2`;
+  qemuImg('create', '-q', '-f', 'qcow2', image, '64M');
+  qemuImg('snapshot', '-c', 'monday', image);
+  qemuImg('resize', '-q', image, '100M');
+  qemuImg('snapshot', '-c', 'bad\nname \u001b[31m', image);
+  return image;
+}
+
+describe('list', () => {
+  test('--json says what qemu-img says, and each size of its own', () =>
+    withTemporaryFolder((folder) => {
+      const image = createImage(folder);
+      const { status, stdout, stderr } = qcow2fs('list', '--json', image);
+      expect([status, stderr]).toEqual([0, '']);
+      const list = JSON.parse(stdout);
+      const oracle = JSON.parse(qemuImg('info', '--output=json', image));
+      expect(list.image).toBe(image);
+      expect(list.current.virtualSizeBytes).toBe(oracle['virtual-size']);
+      expect(
+        list.snapshots.map(({ id, name, vmStateBytes }: Record<string, unknown>) => [id, name, vmStateBytes]),
+      ).toEqual(
+        oracle.snapshots.map((snapshot: Record<string, unknown>) => [
+          snapshot.id,
+          snapshot.name,
+          snapshot['vm-state-size'],
+        ]),
+      );
+      expect(list.snapshots.map(({ date }: { date: string }) => Date.parse(date) / 1000)).toEqual(
+        oracle.snapshots.map((snapshot: Record<string, unknown>) => snapshot['date-sec']),
+      );
+      expect(list.snapshots.map((snapshot: Record<string, unknown>) => snapshot.virtualSizeBytes)).toEqual([
+        64 << 20,
+        100 << 20,
+      ]);
+    }));
+
+  test('prints a table in which no name can start a new line or colour the terminal', () =>
+    withTemporaryFolder((folder) => {
+      const { stdout } = qcow2fs('list', createImage(folder));
+      const lines = stdout.trimEnd().split('\n');
+      expect(lines[0]).toMatch(/^ID {2}NAME +DATE +VIRTUAL SIZE +VM STATE$/);
+      expect(lines[1]).toMatch(/^1 {3}monday +\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ {2}64 MiB +-$/);
+      expect(lines[2]).toMatch(/^2 {3}bad\\x0aname \\x1b\[31m {2}\S+Z {2}100 MiB +-$/);
+      expect(lines[3]).toMatch(/^- {3}\(current\) +- +100 MiB +-$/);
+      expect(lines).toHaveLength(4);
+    }));
+
+  test('an image without snapshots has the current state', () =>
+    withTemporaryFolder((folder) => {
+      qemuImg('create', '-q', '-f', 'qcow2', `${folder}/new.qcow2`, '1G');
+      expect(qcow2fs('list', `${folder}/new.qcow2`).stdout).toContain('(current)  -     1 GiB');
+    }));
+
+  test('a damaged snapshot table is told on stderr, and the good part is listed', () =>
+    withTemporaryFolder((folder) => {
+      const image = createImage(folder);
+      const bytes = fs.readFileSync(image);
+      const table = Number(bytes.readBigUInt64BE(64));
+      // The first entry: 40 bytes, 24 of extra data, "1" and "monday", padded to 8; then extra_data_size of the second.
+      bytes.writeUInt32BE(5000, table + 72 + 36);
+      fs.writeFileSync(image, bytes);
+      const { status, stdout, stderr } = qcow2fs('list', image);
+      expect(status).toBe(0);
+      expect(stdout).toContain('monday');
+      expect(stdout).not.toContain('bad');
+      expect(stderr).toMatch(/^qcow2fs: warning: snapshot table entry 1 at offset \d+: .*5000 bytes.*\n$/);
+    }));
+});
+
+describe('info', () => {
+  test('--json says what qemu-img says about the header', () =>
+    withTemporaryFolder((folder) => {
+      const image = `${folder}/disk.qcow2`;
+      const options = 'cluster_size=16k,refcount_bits=8,lazy_refcounts=on,compression_type=zstd,extended_l2=on';
+      qemuImg('create', '-q', '-f', 'qcow2', '-o', options, image, '64M');
+      const info = JSON.parse(qcow2fs('info', '--json', image).stdout);
+      const { 'format-specific': specific, ...oracle } = JSON.parse(qemuImg('info', '--output=json', image));
+      expect(info).toMatchObject({
+        image,
+        version: 3,
+        clusterSizeBytes: oracle['cluster-size'],
+        allocatedFileBytes: oracle['actual-size'],
+        refcountBits: specific.data['refcount-bits'],
+        lazyRefcounts: specific.data['lazy-refcounts'],
+        compressionType: specific.data['compression-type'],
+        extendedL2: specific.data['extended-l2'],
+        corrupt: specific.data.corrupt,
+        backingFile: null,
+        unsupportedFeatures: [],
+        problems: [],
+      });
+    }));
+
+  test('shows the chain as far as it goes, and what is missing', () =>
+    withTemporaryFolder((folder) => {
+      qemuImg('create', '-q', '-u', '-f', 'qcow2', '-b', 'gone.raw', '-F', 'raw', `${folder}/base.qcow2`, '1M');
+      qemuImg('create', '-q', '-u', '-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', `${folder}/top.qcow2`, '1M');
+      const { status, stdout, stderr } = qcow2fs('info', `${folder}/top.qcow2`);
+      expect(status).toBe(0);
+      expect(stdout).toContain(`backing file 1:  ${folder}/base.qcow2 (qcow2, 1 MiB)`);
+      expect(stderr).toContain('gone.raw: no such file');
+    }));
+
+  test('needs no key for an encrypted image, and says that it cannot be mounted', () =>
+    withTemporaryFolder((folder) => {
+      const image = `${folder}/secret.qcow2`;
+      const options = 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10';
+      qemuImg('create', '-q', '--object', 'secret,id=s,data=x', '-f', 'qcow2', '-o', options, image, '1M');
+      expect(qcow2fs('list', image).status).toBe(0);
+      expect(qcow2fs('info', image).stdout).toContain('it uses LUKS encryption');
+    }));
+});
+
+describe('the launcher', () => {
+  test('works through a chain of symlinks and from any folder', () =>
+    withTemporaryFolder((folder) => {
+      fs.symlinkSync(LAUNCHER, `${folder}/one`);
+      fs.symlinkSync('one', `${folder}/two`);
+      expect(runCommand('./two', ['--version'], { cwd: folder })).toMatch(/^\d+\.\d+\.\d+\n$/);
+    }));
+});
+
+describe('wrong use', () => {
+  test.each([
+    ['an unknown command', ['moutn']],
+    ['an unknown option', ['list', '--jsn', 'x']],
+    ['a missing argument', ['mount', 'disk.qcow2']],
+    ['an argument too many', ['list', 'a', 'b']],
+    ['no command', []],
+  ])('%s is exit 2 and a line that says what', (_, args) => {
+    const { status, stdout, stderr } = qcow2fs(...args);
+    expect(status).toBe(2);
+    expect(stdout).toBe('');
+    expect(stderr).not.toMatch(/\n {4}at /);
+    expect(stderr).not.toBe('');
+  });
+
+  test('help is not an error', () => {
+    const { status, stdout } = qcow2fs('--help');
+    expect(status).toBe(0);
+    for (const command of ['mount', 'umount', 'list', 'info', 'demo']) expect(stdout).toContain(`  ${command} `);
+  });
+});
+
+test.each([
+  ['a file that is not there', (folder: string) => `${folder}/gone`, /: no such file\n$/],
+  ['a folder', (folder: string) => folder, /is neither a regular file nor a block device\n$/],
+  [
+    'a file of another kind',
+    (folder: string) => {
+      fs.writeFileSync(`${folder}/text`, 'hello');
+      return `${folder}/text`;
+    },
+    /is not a qcow2 image: it does not start with "QFI\\xfb"\n$/,
+  ],
+])('%s is exit 1 and one line', (_, prepare, message) =>
+  withTemporaryFolder((folder) => {
+    for (const command of ['list', 'info']) {
+      const { status, stdout, stderr } = qcow2fs(command, prepare(folder));
+      expect([status, stdout]).toEqual([1, '']);
+      expect(stderr).toMatch(/^qcow2fs: [^\n]*\n$/);
+      expect(stderr).toMatch(message);
+    }
+  }),
+);

@@ -1,0 +1,77 @@
+import { expect, test } from 'vitest';
+import { openQcow2 } from '../../src/qcow2/open-qcow2.ts';
+import { readSnapshotTable } from '../../src/qcow2/snapshots.ts';
+import { BufferStorage } from '../../src/storage/buffer-storage.ts';
+import { buildImage, encodeHeader, encodeSnapshotEntry, u64 } from '../fixtures/image-builder.ts';
+
+const TABLE = 5 << 16;
+
+function readTable(entries: readonly Buffer[], { count = entries.length, lengthBytes = 1 << 20, offset = TABLE } = {}) {
+  const header = encodeHeader({ snapshotCount: count, snapshotsOffset: BigInt(offset) });
+  const image = buildImage(1 << 20, [
+    [0, header],
+    [TABLE, Buffer.concat(entries)],
+  ]);
+  return readSnapshotTable(openQcow2(new BufferStorage(image.subarray(0, lengthBytes))));
+}
+
+const names = ({ snapshots }: ReturnType<typeof readTable>) => snapshots.map(({ entry }) => entry.name);
+
+test('entries are read in their order, each with its place in the table', () => {
+  const table = readTable(['a', 'bcd', ''].map((name) => encodeSnapshotEntry({ name })));
+  expect(names(table)).toEqual(['a', 'bcd', '']);
+  expect(table.snapshots.map(({ index }) => index)).toEqual([0, 1, 2]);
+  expect(table.problems).toEqual([]);
+});
+
+test('a snapshot has its own size, rounded down to a sector; without one, the current size', () => {
+  const own = Buffer.concat([u64(0n), u64((64n << 20n) + 511n)]);
+  const table = readTable([encodeSnapshotEntry({ extra: own }), encodeSnapshotEntry({ extra: u64(0n) })]);
+  expect(table.snapshots.map(({ sizeBytes }) => sizeBytes)).toEqual([64 << 20, 1 << 20]);
+});
+
+test.each([
+  [
+    'an L1 table that is not aligned',
+    { l1TableOffset: 3n * 65536n + 512n },
+    'L1 table offset 197120 is not cluster aligned',
+  ],
+  ['an L1 table above 32 MiB', { l1Size: 4 * 1024 * 1024 + 1 }, 'more than 32 MiB'],
+  ['a disk size above 2^53', { extra: Buffer.concat([u64(0n), u64(1n << 60n)]) }, 'snapshot field disk_size'],
+])('%s costs that snapshot and no other', (_, fields, problem) => {
+  const table = readTable([
+    encodeSnapshotEntry({ name: 'a' }),
+    encodeSnapshotEntry({ ...fields, name: 'bad' }),
+    encodeSnapshotEntry({ name: 'c' }),
+  ]);
+  expect(names(table)).toEqual(['a', 'c']);
+  expect(table.problems).toHaveLength(1);
+  expect(table.problems[0]).toContain('snapshot table entry 1 at offset');
+  expect(table.problems[0]).toContain(problem);
+});
+
+test('too much extra data hides the entries from there on, and says so', () => {
+  const table = readTable([
+    encodeSnapshotEntry({ name: 'a' }),
+    encodeSnapshotEntry({ name: 'bad', extra: Buffer.alloc(1025) }),
+    encodeSnapshotEntry({ name: 'c' }),
+  ]);
+  expect(names(table)).toEqual(['a']);
+  expect(table.problems[0]).toContain('1025 bytes');
+});
+
+test('a table that the end of the file cuts has no ghost entries', () => {
+  const entries = [encodeSnapshotEntry({ name: 'a' }), encodeSnapshotEntry({ name: 'b' })];
+  const table = readTable(entries, { lengthBytes: TABLE + 48 + 20 });
+  expect(names(table)).toEqual(['a']);
+  expect(table.problems[0]).toContain('past the end of the file');
+});
+
+test.each([
+  [{ count: 65537 }, 'nb_snapshots is 65537'],
+  [{ offset: TABLE + 512 }, 'not cluster aligned'],
+])('a bad header field (%o) leaves no snapshots, and a problem', (options, problem) => {
+  const table = readTable([encodeSnapshotEntry({ name: 'a' })], options);
+  expect(table.snapshots).toEqual([]);
+  expect(table.problems[0]).toContain(problem);
+});

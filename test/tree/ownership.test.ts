@@ -1,0 +1,17 @@
+import { expect, test } from 'vitest';
+import { commonOwnership } from '../../src/tree/ownership.ts';
+
+const file = (mode: number, uid = 1000, gid = 100) => ({ mode: 0o100000 | mode, uid, gid });
+
+test.each([
+  ['the image alone decides', [file(0o644)], 0o444],
+  ['write and execute are never given', [file(0o777)], 0o444],
+  ['a private image stays private', [file(0o600)], 0o400],
+  ['a private backing file makes the tree private', [file(0o644), file(0o600)], 0o400],
+  ['the owner of the image is anybody to a backing file of someone else', [file(0o644), file(0o640, 0)], 0o040],
+  ['nor does another group pass', [file(0o644), file(0o640, 0, 0)], 0],
+  ['what anybody may read of it, everybody may', [file(0o640), file(0o644, 0, 0)], 0o440],
+  ['every file of the chain counts', [file(0o644), file(0o644), file(0o604)], 0o404],
+])('%s', (_, files, permissions) => {
+  expect(commonOwnership(files)).toEqual({ permissions, uid: 1000, gid: 100 });
+});
