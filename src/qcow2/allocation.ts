@@ -31,8 +31,9 @@ export class TableCounts {
 
 /** L2 tables that a state has. */
 export function countTables(map: ClusterMap, sizeBytes: number): number {
+  const end = Math.min(sizeBytes, map.mappedBytes);
   let count = 0;
-  for (let offset = 0; offset < sizeBytes; offset += map.tableCoverageBytes) {
+  for (let offset = 0; offset < end; offset += map.tableCoverageBytes) {
     if (map.l2TableOffset(offset) !== 0) count += 1;
   }
   return count;
@@ -58,9 +59,10 @@ export function countAllocatedBytes(
     const below = backing === undefined ? 0 : backing.allocatedBytes();
     return Math.min(disk.sizeBytes, Math.min(mapped, file.storage.sizeBytes) + below);
   }
-  let allocated = 0;
-  for (let offset = 0; offset < disk.sizeBytes; offset += map.tableCoverageBytes) {
-    const end = Math.min(disk.sizeBytes, offset + map.tableCoverageBytes);
+  const mappedEnd = Math.min(disk.sizeBytes, map.mappedBytes);
+  let allocated = backing === undefined ? 0 : countExtents(disk, mappedEnd, disk.sizeBytes);
+  for (let offset = 0; offset < mappedEnd; offset += map.tableCoverageBytes) {
+    const end = Math.min(mappedEnd, offset + map.tableCoverageBytes);
     const l2Offset = map.l2TableOffset(offset);
     if (l2Offset <= 0 || end % map.tableCoverageBytes !== 0) {
       // Without a table, a backing disk decides alone. A table that is cut by the end of the disk is not like its

@@ -42,10 +42,14 @@ const EXTENDED_ENTRY_BYTES = 16;
 export class ClusterMap {
   /** Guest bytes that one L2 table maps. */
   readonly tableCoverageBytes: number;
+  /**
+   * Guest bytes that the L1 table maps. QEMU treats what lies behind as unallocated, so the L1 table of a snapshot may be
+   * shorter than its disk.
+   */
+  readonly mappedBytes: number;
   readonly #file: Qcow2File;
   readonly #slices: SliceCache;
   readonly #l1Offset: number;
-  readonly #l1Size: number;
   readonly #clusterBytes: number;
   readonly #clusterBits: number;
   readonly #subclusterBytes: number;
@@ -60,12 +64,12 @@ export class ClusterMap {
     this.#file = file;
     this.#slices = slices;
     this.#l1Offset = l1Offset;
-    this.#l1Size = l1Size;
     this.#clusterBytes = file.clusterBytes;
     this.#clusterBits = file.header.clusterBits;
     this.#subclusterBytes = file.hasExtendedL2 ? file.clusterBytes / SUBCLUSTERS_PER_CLUSTER : file.clusterBytes;
     this.#entryBytes = entryBytes(file);
     this.tableCoverageBytes = tableCoverageBytes(file);
+    this.mappedBytes = l1Size * this.tableCoverageBytes;
   }
 
   /**
@@ -85,13 +89,12 @@ export class ClusterMap {
   }
 
   /**
-   * The file offset of the L2 table for `offset`; 0 if there is none, -1 if the tables do not tell.
+   * The file offset of the L2 table for `offset`, which is below `mappedBytes`; 0 if there is none, -1 if the tables do
+   * not tell.
    * @throws Qcow2fsError IO.
    */
   l2TableOffset(offset: number): number {
     const l1Index = Math.floor(offset / this.tableCoverageBytes);
-    // QEMU treats what lies behind the L1 table as unallocated, so a short L1 table is legal for a snapshot.
-    if (l1Index >= this.#l1Size) return 0;
     if (l1Index === this.#lastL1Index) return this.#lastL2Offset;
     const at = this.#slices.locate(this.#l1Offset + l1Index * 8, 8);
     if (at < 0) return -1;
@@ -103,6 +106,10 @@ export class ClusterMap {
 
   /** As `lookup`, but ends at the end of the L2 table. */
   #lookupInTable(offset: number, maxLengthBytes: number, into: Mapping): void {
+    if (offset >= this.mappedBytes) {
+      setMapping(into, 'unallocated', maxLengthBytes, -1);
+      return;
+    }
     const withinTable = offset % this.tableCoverageBytes;
     const maxLength = Math.min(maxLengthBytes, this.tableCoverageBytes - withinTable);
     const l2Offset = this.l2TableOffset(offset);

@@ -4,10 +4,12 @@ import zlib from 'node:zlib';
 import { expect, test } from 'vitest';
 import { createSharedBlockMemory } from '../../src/common/shared-block-cache.ts';
 import { createExtent, type Disk } from '../../src/disk/disk.ts';
+import { seekData } from '../../src/disk/walk.ts';
 import { openQcow2 } from '../../src/qcow2/open-qcow2.ts';
 import { Qcow2Image } from '../../src/qcow2/qcow2-image.ts';
+import { readSnapshotTable } from '../../src/qcow2/snapshots.ts';
 import { BufferStorage } from '../../src/storage/buffer-storage.ts';
-import { buildImage, encodeHeader, type HeaderFields, u64 } from '../fixtures/image-builder.ts';
+import { buildImage, encodeHeader, encodeSnapshotEntry, type HeaderFields, u64 } from '../fixtures/image-builder.ts';
 import { catchError } from '../support/catch-error.ts';
 
 const CLUSTER = 65536;
@@ -249,4 +251,27 @@ test.each([
 test('bit 0 of an extended entry is not a zero flag', () => {
   const disk = openDisk({ header: EXTENDED, l2: [BigInt(DATA) | 1n, 1n] });
   expect(read(disk, 0, 1)).toEqual(Buffer.from([1]));
+});
+
+/** 4 PiB: a walk that goes table by table through what no L1 entry maps would take days. */
+test('a snapshot that claims a huge disk with a short L1 table is one hole behind it', () => {
+  const l2 = [BigInt(DATA)];
+  const fields = { l1TableOffset: BigInt(L1), extra: Buffer.concat([u64(0n), u64(1n << 52n)]) };
+  const image = buildImage(16 * CLUSTER, [
+    [0, encodeHeader({ clusterBits: 9, snapshotCount: 1, snapshotsOffset: BigInt(10 * CLUSTER) })],
+    [L1, u64(BigInt(L2))],
+    [L2, Buffer.concat(l2.map(u64))],
+    [10 * CLUSTER, encodeSnapshotEntry(fields)],
+  ]);
+  const file = openQcow2(new BufferStorage(image));
+  const [snapshot] = readSnapshotTable(file).snapshots;
+  if (snapshot === undefined) throw new Error('no snapshot');
+  const clusterMemory = createSharedBlockMemory(512, 1 << 16);
+  const disk = new Qcow2Image(file, { backing: undefined, clusterMemory, sliceCacheBytes: 1 << 16 }).snapshotDisk(
+    snapshot,
+  );
+  expect(disk.sizeBytes).toBe(2 ** 52);
+  expect(disk.allocatedBytes()).toBe(512);
+  expect(extents(disk)).toEqual([`data 0+512 @${DATA}`, `hole 512+${2 ** 52 - 512}`]);
+  expect(seekData(disk, 512)).toBeUndefined();
 });

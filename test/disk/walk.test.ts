@@ -1,0 +1,40 @@
+import { expect, test } from 'vitest';
+import type { Disk, ExtentKind } from '../../src/disk/disk.ts';
+import { countAllocatedBytes, seekData, seekHole } from '../../src/disk/walk.ts';
+
+/** One extent of ten bytes for each kind; neighbours of a kind come as several extents. */
+function diskOf(...kinds: ExtentKind[]): Disk {
+  return {
+    sizeBytes: kinds.length * 10,
+    extentAt(offset, maxLengthBytes, into) {
+      into.kind = kinds[Math.floor(offset / 10)] ?? 'damaged';
+      into.lengthBytes = Math.min(maxLengthBytes, 10 - (offset % 10));
+    },
+    readAt: () => undefined,
+    allocatedBytes: () => 0,
+    metadataBytes: () => 0,
+  };
+}
+
+const disk = diskOf('hole', 'zero', 'data', 'compressed', 'damaged', 'hole', 'data', 'zero');
+
+test('SEEK_DATA finds what is stored, and damage, behind holes and zeros alike', () => {
+  expect([0, 15, 20, 47, 50, 69].map((offset) => seekData(disk, offset))).toEqual([20, 20, 20, 47, 60, 69]);
+});
+
+test('SEEK_DATA finds nothing behind the last data', () => {
+  expect([70, 79].map((offset) => seekData(disk, offset))).toEqual([undefined, undefined]);
+});
+
+test('SEEK_HOLE finds holes and zeros', () => {
+  expect([0, 11, 20, 35, 49, 60].map((offset) => seekHole(disk, offset))).toEqual([0, 11, 50, 50, 50, 70]);
+});
+
+test('the end of the disk is a hole', () => {
+  expect(seekHole(diskOf('data', 'data'), 3)).toBe(20);
+});
+
+test('allocated bytes are counted within a range', () => {
+  expect(countAllocatedBytes(disk, 0, 80)).toBe(40);
+  expect(countAllocatedBytes(disk, 25, 62)).toBe(27);
+});
