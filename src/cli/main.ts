@@ -11,10 +11,9 @@ const WRONG_USAGE = 2;
 
 const log = createLogger('cli');
 
-// `qcow2fs list IMAGE | head` closes our stdout early: that is no failure of ours.
+// `qcow2fs list IMAGE | head` closes our stdout early: that is no failure of ours, and the command goes on to its end.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
-  process.exit(0);
 });
 
 const program = createProgram((code) => {

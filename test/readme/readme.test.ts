@@ -1,0 +1,125 @@
+/** Runs the commands of README.md, so that a reader can rely on each of them. */
+
+import fs from 'node:fs';
+import path from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { packageFolder } from '../../src/demo/week.ts';
+import { copyCheckout } from '../demo/package-copy.ts';
+import { loopDevicesBelow, mountsBelow } from '../support/leftovers.ts';
+import { runCommand, tryCommand } from '../support/run-command.ts';
+import { withTemporaryFolder } from '../support/temporary-folder.ts';
+
+const README = fs.readFileSync(path.join(packageFolder, 'README.md'), 'utf8');
+
+interface Block {
+  readonly language: string;
+  readonly text: string;
+}
+
+/** Whole suites: running them here would run this test within itself. That npm knows them is all that is checked. */
+const SUITE = /^(?:sudo )?npm (?:run )?(demo|test)$/;
+
+describe('README.md', () => {
+  const blocks = fencedBlocks(README);
+
+  test('has its commands in blocks of sh, and no command in a block of text', () => {
+    expect(README.match(/^ *```/gm)?.length).toBe(blocks.length * 2);
+    expect(new Set(blocks.map(({ language }) => language))).toEqual(new Set(['sh', 'text']));
+    for (const { language, text } of blocks) {
+      if (language === 'text') expect(text).not.toMatch(/^ *(\$ |sudo |qcow2fs |npm |bin\/)/m);
+    }
+  });
+
+  test('has commands that work, in their order', () =>
+    withCheckout((checkout, env) => {
+      const scripts = (JSON.parse(fs.readFileSync(path.join(checkout, 'package.json'), 'utf8')) as PackageJson).scripts;
+      for (const { language, text } of blocks) {
+        if (language !== 'sh') continue;
+        const lines = text.split('\n');
+        for (const line of lines) {
+          const suite = SUITE.exec(line)?.[1];
+          if (suite !== undefined) expect(Object.keys(scripts)).toContain(suite);
+        }
+        const commands = lines.filter((line) => !SUITE.test(line)).join('\n');
+        const { status, stdout, stderr } = tryCommand('bash', ['-euo', 'pipefail', '-c', commands], {
+          cwd: checkout,
+          env,
+        });
+        expect(status, `${commands}\n${stdout}${stderr}`).toBe(0);
+      }
+      // What the example promises.
+      expect(fs.readFileSync(path.join(checkout, 'thursday.raw')).length).toBe(16 * 1024 * 1024);
+      expect(runCommand('sqlite3', [path.join(checkout, 'thursday.db'), 'PRAGMA integrity_check'])).toBe('ok\n');
+      const friday = tryCommand('sqlite3', [path.join(checkout, 'friday.db'), 'PRAGMA integrity_check']);
+      expect(friday.stdout).not.toBe('ok\n');
+      expect(mountsBelow(checkout)).toEqual([]);
+      expect(loopDevicesBelow(checkout)).toEqual([]);
+    }));
+
+  test('names every command and option there is, and no other', () => {
+    const codes = inlineCode(README);
+    const commands = [...qcow2fs('--help').matchAll(/^ {2}([a-z]+) /gm)].map(([, name = '']) => name);
+    const realCommands = commands.filter((name) => name !== 'help');
+    const named = codes.flatMap((code) => /^qcow2fs ([a-z]+)/.exec(code)?.[1] ?? []);
+    expect(new Set(named)).toEqual(new Set(realCommands));
+
+    // An option is written as `mount -f`; either of its two forms will do.
+    const namedOptions = new Set(
+      codes.map(firstTwoWords).filter((code) => realCommands.some((command) => code.startsWith(`${command} -`))),
+    );
+    for (const command of realCommands) {
+      const options = [...qcow2fs(command, '--help').matchAll(/^ {2}(?:(-[a-z]), )?(--[a-z-]+)/gm)];
+      for (const [, ...forms] of options.filter(([, , long]) => long !== '--help')) {
+        const isNamed = forms.map((form) => namedOptions.delete(`${command} ${form}`)).includes(true);
+        expect(isNamed, `${command} ${forms.join(' ')}`).toBe(true);
+      }
+    }
+    expect([...namedOptions]).toEqual([]);
+  });
+
+  test('is ASCII', () => {
+    expect(README).toMatch(/^[\n\x20-\x7e]*$/);
+  });
+});
+
+interface PackageJson {
+  readonly scripts: Record<string, string>;
+}
+
+function fencedBlocks(markdown: string): Block[] {
+  return [...markdown.matchAll(/^```(.*)\n([\s\S]*?)^```$/gm)].map(([, language = '', text = '']) => ({
+    language,
+    text: text.trimEnd(),
+  }));
+}
+
+function inlineCode(markdown: string): string[] {
+  return [...markdown.replace(/^```[\s\S]*?^```$/gm, '').matchAll(/`([^`]+)`/g)].map(([, code = '']) => code);
+}
+
+function firstTwoWords(text: string): string {
+  return text.split(' ', 2).join(' ');
+}
+
+function qcow2fs(...args: readonly string[]): string {
+  return runCommand(path.join(packageFolder, 'bin/qcow2fs'), args);
+}
+
+/**
+ * Runs `body` with a checkout of its own and the environment for commands in it: npm installs into a folder beside it,
+ * from which programs are taken first, and `sudo` only runs its arguments, since the tests run as root.
+ */
+async function withCheckout(body: (checkout: string, env: Record<string, string>) => void): Promise<void> {
+  await withTemporaryFolder((folder) => {
+    const checkout = path.join(folder, 'checkout');
+    const prefix = path.join(folder, 'prefix');
+    fs.mkdirSync(path.join(prefix, 'bin'), { recursive: true });
+    fs.writeFileSync(path.join(prefix, 'bin/sudo'), '#!/bin/sh\nexec "$@"\n', { mode: 0o755 });
+    copyCheckout(checkout);
+    try {
+      body(checkout, { PATH: `${prefix}/bin:${process.env.PATH ?? ''}`, npm_config_prefix: prefix });
+    } finally {
+      for (const mountPoint of mountsBelow(folder)) runCommand('umount', ['--lazy', '--', mountPoint]);
+    }
+  });
+}
