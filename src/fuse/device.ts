@@ -1,0 +1,49 @@
+/** read(2) and write(2) on /dev/fuse, with what each of their errors means. */
+
+import fs from 'node:fs';
+import { systemCodeOf } from '../errors.ts';
+
+/** Instead of a length: why there is nothing more to read. */
+export const UNMOUNTED = -1;
+export const ABORTED = -2;
+/** Instead of a length: nothing came, ask again. */
+export const NOTHING = 0;
+
+/**
+ * Blocks until there is a request. Returns its length, or one of the values above.
+ * @throws the system error for what only a bug can cause: EPERM (not mounted yet), EINVAL (buffer too small), EBADF.
+ */
+export function readDevice(fd: number, buffer: Buffer): number {
+  try {
+    return fs.readSync(fd, buffer, 0, buffer.length, null);
+  } catch (error) {
+    switch (systemCodeOf(error)) {
+      // The mount and all its users are gone.
+      case 'ENODEV':
+        return UNMOUNTED;
+      // Somebody wrote to /sys/fs/fuse/connections/N/abort; only with FUSE_ABORT_ERROR, otherwise that is ENODEV too.
+      case 'ECONNABORTED':
+        return ABORTED;
+      // A signal came first.
+      case 'EINTR':
+        return NOTHING;
+      // The request was withdrawn while it was handed over: its caller was killed.
+      case 'ENOENT':
+        return NOTHING;
+      default:
+        throw error;
+    }
+  }
+}
+
+/** Writes a reply. False when the kernel finds it malformed: the request then still waits for another reply. */
+export function writeDevice(fd: number, reply: Buffer, length: number): boolean {
+  try {
+    fs.writeSync(fd, reply, 0, length);
+    return true;
+  } catch (error) {
+    // ENOENT: nobody waits for this reply any more (caller killed, connection aborted).
+    // ENODEV, ECONNABORTED, EPERM: the mount ended meanwhile, which the next read tells as well.
+    return systemCodeOf(error) !== 'EINVAL';
+  }
+}

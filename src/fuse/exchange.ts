@@ -1,0 +1,49 @@
+/** One request and the room for its reply. A worker has one exchange and uses it again for every request. */
+
+import { ERRNO } from '../filesystem/errno.ts';
+import type { FileSystem } from '../filesystem/file-system.ts';
+import { MAX_READ_BYTES, REQUEST_BUFFER_BYTES } from './limits.ts';
+import { OUT_HEADER_BYTES } from './wire/headers.ts';
+
+/** How files are served; plain data. */
+export interface ServeOptions {
+  /** Files bypass the page cache: every read comes here, with the size that its caller asked for. */
+  readonly directIo: boolean;
+}
+
+/**
+ * What a handler returns: the length of the reply's body, 0 or more, or a negative errno. Negative results are for
+ * answers that are part of normal life (a name that does not exist); failures are thrown.
+ */
+export type Handler = (exchange: Exchange) => number;
+
+export class Exchange {
+  readonly fileSystem: FileSystem;
+  readonly options: ServeOptions;
+  readonly request: Buffer;
+  readonly reply: Buffer;
+  /** Length of the request that is in `request`. */
+  requestBytes = 0;
+  /** The node that the request is about. */
+  node = 0;
+  /** What the last FUSE_INIT led to; the loop that owns the exchange looks at it and passes it on. */
+  initialization: 'none' | 'accepted' | 'refused' = 'none';
+
+  constructor(fileSystem: FileSystem, options: ServeOptions, replyBodyBytes = MAX_READ_BYTES) {
+    this.fileSystem = fileSystem;
+    this.options = options;
+    this.request = Buffer.alloc(REQUEST_BUFFER_BYTES);
+    this.reply = Buffer.alloc(OUT_HEADER_BYTES + replyBodyBytes);
+  }
+
+  /** Room for the body of a reply. */
+  get capacityBytes(): number {
+    return this.reply.length - OUT_HEADER_BYTES;
+  }
+
+  /** Copies the body of a reply; EIO if there is no room for it. */
+  replyWith(bytes: Buffer): number {
+    if (bytes.length > this.capacityBytes) return -ERRNO.EIO;
+    return bytes.copy(this.reply, OUT_HEADER_BYTES);
+  }
+}

@@ -1,0 +1,61 @@
+/** What one worker does all its life: take a request, handle it, give the reply, until the mount ends. */
+
+import { warn } from '../common/logging.ts';
+import { ERRNO } from '../filesystem/errno.ts';
+import { ABORTED, NOTHING, readDevice, UNMOUNTED, writeDevice } from './device.ts';
+import type { Exchange } from './exchange.ts';
+import { handleRequest, replyWithError } from './handle-request.ts';
+import { operationOf } from './operations.ts';
+import { requestOpcode, requestUniqueHigh, requestUniqueLow } from './wire/headers.ts';
+import type { WorkerControl } from './worker-control.ts';
+
+export type SessionEnd = 'unmounted' | 'aborted';
+
+/** Calls from the loop to whoever started it; they must not wait for anything. */
+export interface SessionEvents {
+  /** FUSE_INIT was answered: with `refused` the mount will never work. */
+  onInitialized(outcome: 'accepted' | 'refused'): void;
+  /** No worker is left for the next request. */
+  onLastWorkerBusy(): void;
+}
+
+export function runSessionLoop(
+  fd: number,
+  exchange: Exchange,
+  control: WorkerControl,
+  slot: number,
+  events: SessionEvents,
+): SessionEnd {
+  const { request } = exchange;
+  control.enter(slot);
+  for (;;) {
+    const requestBytes = readRequest(fd, request);
+    if (requestBytes === UNMOUNTED) return 'unmounted';
+    if (requestBytes === ABORTED) return 'aborted';
+    const owesReply = operationOf(requestOpcode(request))?.hasReply !== false;
+    const wasLast = control.markBusy(slot, owesReply, requestUniqueLow(request), requestUniqueHigh(request));
+    if (wasLast) events.onLastWorkerBusy();
+    const replyBytes = handleRequest(exchange, requestBytes);
+    control.markHandled(slot);
+    if (replyBytes > 0) writeReply(fd, exchange, replyBytes);
+    control.markReplied(slot);
+    if (exchange.initialization !== 'none') {
+      events.onInitialized(exchange.initialization);
+      exchange.initialization = 'none';
+    }
+  }
+}
+
+function readRequest(fd: number, request: Buffer): number {
+  for (;;) {
+    const requestBytes = readDevice(fd, request);
+    if (requestBytes !== NOTHING) return requestBytes;
+  }
+}
+
+function writeReply(fd: number, exchange: Exchange, replyBytes: number): void {
+  if (writeDevice(fd, exchange.reply, replyBytes)) return;
+  // The kernel found the reply malformed and waits for another one.
+  warn(`the kernel refused the reply to a request with opcode ${requestOpcode(exchange.request)}`);
+  writeDevice(fd, exchange.reply, replyWithError(exchange, ERRNO.EIO));
+}

@@ -1,0 +1,31 @@
+/**
+ * Removes a mount with umount(8). `-c` keeps it from resolving the path: without it, umount asks the file system itself
+ * (GETATTR, STATFS) and would hang on one that no longer answers.
+ */
+
+import { spawnSync } from 'node:child_process';
+import { isMounted, type Mount } from './mountinfo.ts';
+import { runTool } from './run-tool.ts';
+
+/** `busy`: a file is open, a directory is somebody's working directory, a loop device or another mount sits in it. */
+export type UnmountResult = 'unmounted' | 'busy' | 'failed';
+
+/** Removes the mount if nobody uses it. One that is gone already counts as unmounted; nothing else is ever removed. */
+export async function unmountIdle(mount: Mount): Promise<{ result: UnmountResult; message: string }> {
+  if (!isMounted(mount)) return { result: 'unmounted', message: '' };
+  const { isOk, message } = await runTool('umount', ['-c', '--', mount.mountpoint]);
+  if (isOk) return { result: 'unmounted', message };
+  return { result: message.includes('busy') ? 'busy' : 'failed', message };
+}
+
+/** Takes the mount out of the tree at once; who uses it can go on until the last file is closed. */
+export async function unmountLazily(mount: Mount): Promise<{ isOk: boolean; message: string }> {
+  if (!isMounted(mount)) return { isOk: true, message: '' };
+  return runTool('umount', ['-l', '-c', '--', mount.mountpoint]);
+}
+
+/** For the last moments of a process, when nothing asynchronous runs any more. */
+export function unmountLazilyNow(mount: Mount): void {
+  if (!isMounted(mount)) return;
+  spawnSync('umount', ['-l', '-c', '--', mount.mountpoint], { stdio: 'ignore', timeout: 2000 });
+}
