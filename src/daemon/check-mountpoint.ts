@@ -1,0 +1,91 @@
+/** What has to be true of a mountpoint before anything is started. */
+
+import fs from 'node:fs';
+import path from 'node:path';
+import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
+import { FSTYPE } from '../fuse/mount.ts';
+import type { Mount } from '../fuse/mountinfo.ts';
+import { unmountLazily } from '../fuse/unmount.ts';
+import { findMountAt, resolveSymlinks } from './mountpoint-path.ts';
+
+/**
+ * Returns the mountpoint as the kernel will name it. A mount of ours whose daemon is dead is removed from it first. As
+ * with mount(8) it need not be empty.
+ * @throws Qcow2fsError MOUNT.
+ */
+export async function checkMountpoint(mountpoint: string, imagePath: string): Promise<string> {
+  requireRoot('mounting');
+  const mount = findMountAt(mountpoint);
+  if (mount !== undefined) await removeDeadMount(mount, mountpoint);
+  requireDirectory(mountpoint);
+  const resolved = resolveSymlinks(path.resolve(mountpoint));
+  if (isBelow(resolved, imagePath)) {
+    throw refuse(
+      mountpoint,
+      `the image ${imagePath} lies in it, and the mount would hide it; choose another directory`,
+    );
+  }
+  // Worker threads are started later too: their scripts would then be looked for in the mount that they serve.
+  if (isBelow(resolved, import.meta.filename) || isBelow(resolved, process.execPath)) {
+    throw refuse(mountpoint, 'this program lies in it, and the mount would hide it; choose another directory');
+  }
+  return resolved;
+}
+
+/** @throws Qcow2fsError MOUNT for every other user. */
+export function requireRoot(action: string): void {
+  if (process.geteuid?.() === 0) return;
+  throw new Qcow2fsError('MOUNT', `${action} needs root for now: run it with sudo`);
+}
+
+/** True when the daemon behind a mount is gone. Asks the file system, so never for a mount of this process. */
+export function isDead(mount: Mount): boolean {
+  try {
+    fs.statSync(mount.mountpoint);
+    return false;
+  } catch (error) {
+    const code = systemCodeOf(error);
+    // ENOTCONN: the daemon is gone. ECONNABORTED: the connection was aborted, and the daemon has not noticed yet.
+    return code === 'ENOTCONN' || code === 'ECONNABORTED';
+  }
+}
+
+async function removeDeadMount(mount: Mount, mountpoint: string): Promise<void> {
+  if (mount.fsType !== FSTYPE) {
+    throw refuse(mountpoint, `something (${mount.fsType}) is mounted there already; choose another directory`);
+  }
+  if (!isDead(mount)) {
+    throw refuse(
+      mountpoint,
+      `${mount.source} is mounted there already; unmount it with \`qcow2fs umount ${mountpoint}\``,
+    );
+  }
+  const { isOk, message } = await unmountLazily(mount);
+  if (!isOk) throw refuse(mountpoint, `a mount whose daemon is dead cannot be removed: ${message}`);
+  // Dead mounts may lie on top of each other.
+  const next = findMountAt(mountpoint);
+  if (next !== undefined) await removeDeadMount(next, mountpoint);
+}
+
+function requireDirectory(mountpoint: string): void {
+  let stat: fs.Stats;
+  try {
+    stat = fs.statSync(mountpoint);
+  } catch (cause) {
+    const reason =
+      systemCodeOf(cause) === 'ENOENT'
+        ? `it does not exist; create it with \`mkdir ${mountpoint}\``
+        : `it cannot be used: ${messageOf(cause)}`;
+    throw refuse(mountpoint, reason, cause);
+  }
+  if (!stat.isDirectory()) throw refuse(mountpoint, 'it is not a directory; choose an empty directory');
+}
+
+function isBelow(folder: string, file: string): boolean {
+  const relative = path.relative(folder, resolveSymlinks(path.resolve(file)));
+  return relative !== '..' && !relative.startsWith('../');
+}
+
+function refuse(mountpoint: string, reason: string, cause?: unknown): Qcow2fsError {
+  return new Qcow2fsError('MOUNT', `cannot mount on ${mountpoint}: ${reason}`, { data: { mountpoint }, cause });
+}

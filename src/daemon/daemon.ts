@@ -1,0 +1,91 @@
+/**
+ * The process that serves one mount, from opening the image to the end of the mount. Its main thread never touches the
+ * mount: it would wait for its own workers, and could then not even be killed.
+ */
+
+import fs from 'node:fs';
+import { warn } from '../common/logging.ts';
+import { mountDevice, openDevice } from '../fuse/mount.ts';
+import type { Mount } from '../fuse/mountinfo.ts';
+import { raiseReadAhead } from '../fuse/read-ahead.ts';
+import { unmountLazily } from '../fuse/unmount.ts';
+import { startWatchdog } from '../fuse/watchdog.ts';
+import type { DaemonOptions } from './mount-options.ts';
+import type { ServedImage } from './served-image.ts';
+import { Stopper } from './stopper.ts';
+import { type PoolEnd, WorkerPool } from './worker-pool.ts';
+
+/** Where the file system comes from. */
+export interface ImageSource {
+  open(imagePath: string): Promise<ServedImage>;
+  /** The script of a worker thread that serves it. */
+  readonly workerEntry: URL;
+}
+
+/**
+ * Serves until the mount ends. Returns the exit code of the process.
+ * `onReady` is called when the tree can be read; if it throws, the mount is removed again.
+ * @throws Qcow2fsError when the mount never could be used; nothing is mounted then.
+ */
+export async function runDaemon(
+  options: DaemonOptions,
+  source: ImageSource,
+  onReady: (stopper: Stopper) => void,
+): Promise<number> {
+  const served = await source.open(options.imagePath);
+  const fd = openDevice();
+  const serveOptions = { directIo: options.directIo };
+  const pool = new WorkerPool({ entry: source.workerEntry, fd, served, options: serveOptions });
+  try {
+    // Before the mount: what keeps a worker from serving leaves nothing behind.
+    await pool.start();
+    const stopper = new Stopper(mountDevice(fd, options.imagePath, options.mountpoint));
+    const mount = await stopper.mounting;
+    await serveUntilReady(pool, mount);
+    return await serveUntilEnd(pool, mount, stopper, fd, onReady);
+  } catch (error) {
+    await pool.abandon();
+    throw error;
+  }
+}
+
+async function serveUntilReady(pool: WorkerPool, mount: Mount): Promise<void> {
+  startWatchdog(mount);
+  try {
+    await pool.serveMount();
+    raiseReadAhead(mount);
+  } catch (error) {
+    await unmountLazily(mount);
+    throw error;
+  }
+}
+
+async function serveUntilEnd(
+  pool: WorkerPool,
+  mount: Mount,
+  stopper: Stopper,
+  fd: number,
+  onReady: (stopper: Stopper) => void,
+): Promise<number> {
+  try {
+    onReady(stopper);
+  } catch {
+    // The process that wanted the mount is gone.
+    stopper.stop();
+  }
+  const end = await pool.ended;
+  // If no worker is left, this aborts the connection: who waits for a reply gets an error now.
+  fs.closeSync(fd);
+  return toExitCode(end, mount, stopper);
+}
+
+async function toExitCode(end: PoolEnd, mount: Mount, stopper: Stopper): Promise<number> {
+  if (end === 'unmounted') return stopper.exitCode;
+  warn(
+    end === 'aborted'
+      ? `the connection of ${mount.mountpoint} was aborted: it is unmounted now`
+      : `no worker thread is left for ${mount.mountpoint}: it is unmounted now; please report this bug`,
+  );
+  await unmountLazily(mount);
+  return 1;
+}

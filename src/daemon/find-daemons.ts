@@ -1,0 +1,53 @@
+/** Which processes serve a mountpoint: told from their command lines, so there is no pid file that could be wrong. */
+
+import fs from 'node:fs';
+import path from 'node:path';
+import type { DaemonOptions } from './mount-options.ts';
+
+/** The end of the path of a daemon's script; its next argument is the JSON of its options. */
+const SCRIPT = path.join('daemon', 'main.js');
+
+/** The pids of the daemons for `mountpoint` (as in mountinfo) that this process can see. */
+export function findDaemons(mountpoint: string): number[] {
+  return fs
+    .readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => daemonMountpoint(pid) === mountpoint);
+}
+
+/**
+ * True once a process has closed all its files. Its command line is empty a little before that; and one whose parent has
+ * not noticed its end stays as a zombie, with its first thread only.
+ */
+export function hasEnded(pid: number): boolean {
+  try {
+    const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
+    // proc(5): pid, (name), state; the name may contain anything.
+    const state = stat.charAt(stat.lastIndexOf(')') + 2);
+    return state === 'Z' && fs.readdirSync(`/proc/${pid}/task`).length === 1;
+  } catch {
+    return true;
+  }
+}
+
+function daemonMountpoint(pid: number): string | undefined {
+  const args = commandLine(pid);
+  const script = args.findIndex((arg) => arg.endsWith(SCRIPT));
+  const json = args[script + 1];
+  if (script < 0 || json === undefined) return undefined;
+  try {
+    return (JSON.parse(json) as Partial<DaemonOptions>).mountpoint;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Empty for a process that is gone, or about to be. */
+function commandLine(pid: number): string[] {
+  try {
+    return fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+  } catch {
+    return [];
+  }
+}

@@ -1,0 +1,120 @@
+/** The side of the user's command: starts the process that serves, and waits until its mount can be used. */
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import os from 'node:os';
+import path from 'node:path';
+import type { Readable } from 'node:stream';
+import { Qcow2fsError } from '../errors.ts';
+import { checkMountpoint } from './check-mountpoint.ts';
+import { type DaemonLog, openDaemonLog } from './daemon-log.ts';
+import type { DaemonOptions, MountOptions } from './mount-options.ts';
+import { resolveSymlinks } from './mountpoint-path.ts';
+import { REPORT_FD, readReport } from './start-report.ts';
+
+const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+export interface StartHooks {
+  /** The daemon's script, if not the one beside this module. */
+  readonly daemonEntry?: URL;
+  /** The mount can be used from now on. */
+  readonly onReady?: () => void;
+}
+
+/**
+ * Mounts and returns when the tree can be read; a process of its own goes on serving until the mount ends.
+ * @throws Qcow2fsError with what went wrong, also in the daemon; nothing is mounted then.
+ */
+export async function mountInBackground(options: MountOptions, hooks: StartHooks = {}): Promise<void> {
+  const daemonOptions = await toDaemonOptions(options, false);
+  const log = openDaemonLog(options.logFile);
+  try {
+    const daemon = spawnDaemon(daemonOptions, log, hooks);
+    await waitUntilReady(daemon, options.mountpoint);
+    hooks.onReady?.();
+    reportPipe(daemon).destroy();
+    daemon.unref();
+  } finally {
+    log.close();
+  }
+}
+
+/**
+ * Mounts and returns when the mount has ended, with the exit code for this process. Signals that want to stop this
+ * process are passed on to the daemon. The daemon is another process here as well: one that serves can only be ended
+ * from outside if something goes wrong, and the exit code has to come from somebody who still can give one.
+ * @throws Qcow2fsError if the mount never could be used.
+ */
+export async function mountInForeground(options: MountOptions, hooks: StartHooks = {}): Promise<number> {
+  const daemonOptions = await toDaemonOptions(options, true);
+  const log: DaemonLog =
+    options.logFile === undefined ? { stderr: process.stderr.fd, close: () => {} } : openDaemonLog(options.logFile);
+  try {
+    const daemon = spawnDaemon(daemonOptions, log, hooks);
+    const exitCode = exitCodeOf(daemon);
+    const passOn = (signal: NodeJS.Signals) => daemon.kill(signal);
+    for (const signal of STOP_SIGNALS) process.on(signal, passOn);
+    try {
+      await waitUntilReady(daemon, options.mountpoint);
+      hooks.onReady?.();
+      return await exitCode;
+    } finally {
+      for (const signal of STOP_SIGNALS) process.off(signal, passOn);
+    }
+  } finally {
+    log.close();
+  }
+}
+
+async function toDaemonOptions(options: MountOptions, isForeground: boolean): Promise<DaemonOptions> {
+  return {
+    imagePath: toAbsolutePath(options.imagePath),
+    mountpoint: await checkMountpoint(options.mountpoint, options.imagePath),
+    directIo: options.directIo,
+    isForeground,
+  };
+}
+
+/**
+ * The path for a process with another working directory. It is only tidied up where that leads to the same folder: behind a
+ * symlink, `..` is the parent of its target, and the image's folder is where its backing files are looked for.
+ */
+function toAbsolutePath(imagePath: string): string {
+  const tidy = path.resolve(imagePath);
+  const exact = path.isAbsolute(imagePath) ? imagePath : `${process.cwd()}/${imagePath}`;
+  const isSameFolder = resolveSymlinks(path.dirname(tidy)) === resolveSymlinks(path.dirname(exact));
+  return isSameFolder ? tidy : exact;
+}
+
+/** In a session of its own: signals of the terminal reach it through its starter only. */
+function spawnDaemon(options: DaemonOptions, log: DaemonLog, hooks: StartHooks): ChildProcess {
+  const entry = hooks.daemonEntry ?? new URL('./main.js', import.meta.url);
+  return spawn(process.execPath, [entry.pathname, JSON.stringify(options)], {
+    detached: true,
+    // A working directory of a daemon would keep its file system busy.
+    cwd: '/',
+    stdio: ['ignore', log.stderr, log.stderr, 'pipe'],
+  });
+}
+
+async function waitUntilReady(daemon: ChildProcess, mountpoint: string): Promise<void> {
+  const failed = new Promise<never>((_, reject) => daemon.once('error', reject));
+  const report = await Promise.race([readReport(reportPipe(daemon)), failed]);
+  if (report?.isOk === true) return;
+  if (report !== undefined) throw new Qcow2fsError(report.code, report.message);
+  throw new Qcow2fsError('MOUNT', `cannot mount on ${mountpoint}: the daemon ended before the mount could be used`, {
+    data: { mountpoint },
+  });
+}
+
+function reportPipe(daemon: ChildProcess): Readable {
+  return daemon.stdio[REPORT_FD] as Readable;
+}
+
+/** As a shell tells it: 128 and the number of the signal that ended the process. */
+function exitCodeOf(daemon: ChildProcess): Promise<number> {
+  return new Promise((resolve) => {
+    daemon.on('exit', (code, signal) => {
+      resolve(code ?? 128 + (signal === null ? 0 : os.constants.signals[signal]));
+    });
+  });
+}

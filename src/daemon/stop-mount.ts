@@ -1,0 +1,64 @@
+/** `qcow2fs umount`. */
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Qcow2fsError } from '../errors.ts';
+import { FSTYPE } from '../fuse/mount.ts';
+import type { Mount } from '../fuse/mountinfo.ts';
+import { unmountIdle, unmountLazily } from '../fuse/unmount.ts';
+import { isDead, requireRoot } from './check-mountpoint.ts';
+import { findDaemons, hasEnded } from './find-daemons.ts';
+import { findMountAt } from './mountpoint-path.ts';
+
+const POLL_MS = 10;
+/** A daemon ends some milliseconds after its mount; this is for a machine that is very busy. */
+const PATIENCE_MS = 10_000;
+
+/**
+ * Removes the mount and waits until its daemon has ended, so that the image is no longer open.
+ * @throws Qcow2fsError MOUNT: not a mount of ours, still in use, or not allowed.
+ */
+export async function unmount(mountpoint: string): Promise<void> {
+  const mount = findMountAt(mountpoint);
+  if (mount === undefined) throw refuse(mountpoint, 'nothing is mounted there');
+  if (mount.fsType !== FSTYPE) {
+    throw refuse(mountpoint, `what is mounted there is not a qcow2 image but ${mount.fsType}; use umount`);
+  }
+  requireRoot('unmounting');
+  const daemons = findDaemons(mount.mountpoint);
+  await (isDead(mount) ? removeDead(mount) : removeLive(mount));
+  await waitForEnd(mount, daemons);
+}
+
+async function removeDead(mount: Mount): Promise<void> {
+  const { isOk, message } = await unmountLazily(mount);
+  if (!isOk) throw refuse(mount.mountpoint, message);
+}
+
+async function removeLive(mount: Mount): Promise<void> {
+  const { mountpoint } = mount;
+  const { result, message } = await unmountIdle(mount);
+  if (result === 'busy') {
+    throw refuse(
+      mountpoint,
+      `it is in use; \`fuser -vm ${mountpoint}\` and \`losetup\` say by what. Close that and try again, or detach it ` +
+        `with \`umount -l ${mountpoint}\`: then it ends with its last user`,
+    );
+  }
+  if (result === 'failed') throw refuse(mountpoint, message);
+}
+
+/** A daemon of an older, detached mount on the same directory may still serve its last users: it is not waited for. */
+async function waitForEnd(mount: Mount, daemons: readonly number[]): Promise<void> {
+  const pid = daemons.at(-1);
+  const deadline = Date.now() + PATIENCE_MS;
+  while (pid !== undefined && !hasEnded(pid)) {
+    if (Date.now() > deadline) {
+      throw refuse(mount.mountpoint, `it is unmounted, but its daemon (pid ${pid}) still runs; see what it waits for`);
+    }
+    await sleep(POLL_MS);
+  }
+}
+
+function refuse(mountpoint: string, reason: string): Qcow2fsError {
+  return new Qcow2fsError('MOUNT', `cannot unmount ${mountpoint}: ${reason}`, { data: { mountpoint } });
+}

@@ -1,0 +1,63 @@
+/**
+ * How a daemon stops: it removes its mount, and ends when its workers notice. Nothing ends the process before: a thread
+ * that sits in read(2) keeps process.exit() waiting for ever, with a mount that looks alive.
+ */
+
+import { createLogger, warn } from '../common/logging.ts';
+import { messageOf } from '../errors.ts';
+import type { Mount } from '../fuse/mountinfo.ts';
+import { unmountIdle, unmountLazily, unmountLazilyNow } from '../fuse/unmount.ts';
+
+const log = createLogger('daemon');
+
+const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+export class Stopper {
+  /** Of the process, once the mount has ended. */
+  exitCode = 0;
+  readonly mounting: Promise<Mount>;
+  #stopCount = 0;
+
+  /** From now on signals and uncaught errors lead here; before there is a mount they just end the process. */
+  constructor(mounting: Promise<Mount>) {
+    this.mounting = mounting;
+    for (const signal of STOP_SIGNALS) process.on(signal, () => this.stop());
+    process.on('uncaughtException', (error) => this.#fail(error));
+  }
+
+  get isStopping(): boolean {
+    return this.#stopCount > 0;
+  }
+
+  /** Removes the mount, at the latest when its last user is gone. The second time at once, whatever that costs them. */
+  stop(): void {
+    this.#stopCount++;
+    void this.mounting
+      .then((mount) => (this.#stopCount > 1 ? forceEnd(mount) : removeMount(mount)))
+      .catch((error: unknown) => warn(`stopping failed: ${messageOf(error)}`));
+  }
+
+  /** The workers do not depend on main: who has a file open can read on until it is closed. */
+  #fail(error: Error): void {
+    warn(`the daemon failed unexpectedly: ${error.stack ?? error.message}`);
+    this.exitCode = 1;
+    this.stop();
+  }
+}
+
+async function removeMount(mount: Mount): Promise<void> {
+  const { result, message } = await unmountIdle(mount);
+  log('unmount of %s: %s %s', mount.mountpoint, result, message);
+  if (result === 'unmounted') return;
+  warn(
+    `${mount.mountpoint} is still in use (${message}): it is detached, and served until its last user closes it; ` +
+      `a second signal ends that`,
+  );
+  await unmountLazily(mount);
+}
+
+/** SIGKILL is the one way to end threads in read(2); the kernel then answers all waiting requests with an error. */
+function forceEnd(mount: Mount): void {
+  unmountLazilyNow(mount);
+  process.kill(process.pid, 'SIGKILL');
+}

@@ -1,0 +1,8 @@
+/** Entry of a worker thread. */
+
+import { workerData } from 'node:worker_threads';
+import { serve } from './serve.ts';
+import { createFileSystem } from './served-image.ts';
+import type { WorkerData } from './worker-messages.ts';
+
+await serve(workerData as WorkerData, createFileSystem);
