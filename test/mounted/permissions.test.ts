@@ -1,0 +1,116 @@
+/** Nobody changes anything through the mount, and nobody reads it who may not read the image. */
+
+import fs from 'node:fs';
+import tmp from 'tmp';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createImage, createSnapshot, runQemuIo } from '../oracle/qemu.ts';
+import { sha256OfFile } from '../support/hash.ts';
+import { withMount } from '../support/mounted-image.ts';
+import { type CommandResult, tryCommand } from '../support/run-command.ts';
+
+/** User and group ids that own nothing here; no account is needed for them. */
+const OTHER_USER = '--reuid=65534';
+const OTHER_GROUP = '--regid=65534';
+const IMAGE_GROUP_ID = 54_321;
+
+const folder = tmp.dirSync({ prefix: 'qcow2fs-permissions-', unsafeCleanup: true });
+const image = `${folder.name}/disk.qcow2`;
+
+beforeAll(() => {
+  // What lies above the image must not be what keeps the other user out.
+  fs.chmodSync(folder.name, 0o755);
+  createImage(image, { sizeBytes: 1024 * 1024 });
+  runQemuIo(image, ['write -q -P 1 0 100k']);
+  createSnapshot(image, 'monday');
+});
+
+afterAll(() => folder.removeCallback());
+
+function asOther(identity: readonly string[], command: readonly string[]): CommandResult {
+  return tryCommand('setpriv', [...identity, '--clear-groups', ...command]);
+}
+
+/** The name of the errno that `body` fails with, or undefined when it does not fail. */
+function errnoOf(body: () => void): string | undefined {
+  try {
+    body();
+    return undefined;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code;
+  }
+}
+
+describe('writing', () => {
+  const attempts: readonly (readonly [string, (mountpoint: string) => void])[] = [
+    ['open a disk for writing', (mountpoint) => fs.openSync(`${mountpoint}/current/disk.raw`, 'r+')],
+    ['truncate a disk', (mountpoint) => fs.truncateSync(`${mountpoint}/snapshots/monday/disk.raw`, 0)],
+    ['create a file', (mountpoint) => fs.writeFileSync(`${mountpoint}/new`, 'x')],
+    ['create a directory', (mountpoint) => fs.mkdirSync(`${mountpoint}/snapshots/tuesday`)],
+    ['create a symlink', (mountpoint) => fs.symlinkSync('target', `${mountpoint}/by-id/9`)],
+    ['create a hard link', (mountpoint) => fs.linkSync(`${mountpoint}/image.json`, `${mountpoint}/link`)],
+    ['remove a file', (mountpoint) => fs.unlinkSync(`${mountpoint}/current/disk.raw`)],
+    ['remove a directory', (mountpoint) => fs.rmdirSync(`${mountpoint}/snapshots/monday`)],
+    ['rename', (mountpoint) => fs.renameSync(`${mountpoint}/image.json`, `${mountpoint}/renamed.json`)],
+    ['change the mode', (mountpoint) => fs.chmodSync(`${mountpoint}/current/disk.raw`, 0o666)],
+    ['change the owner', (mountpoint) => fs.chownSync(`${mountpoint}/current/disk.raw`, 1, 1)],
+    ['change the times', (mountpoint) => fs.utimesSync(`${mountpoint}/current/disk.raw`, 1, 1)],
+  ];
+
+  it('fails with EROFS, in whatever way', () =>
+    withMount(image, (mountpoint) => {
+      const outcomes = attempts.map(([title, attempt]) => [title, errnoOf(() => attempt(mountpoint))]);
+      expect(outcomes).toEqual(attempts.map(([title]) => [title, 'EROFS']));
+      const { status, stderr } = tryCommand('setfattr', ['-n', 'user.x', '-v', 'y', `${mountpoint}/current/disk.raw`]);
+      expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringContaining('Read-only file system') });
+    }));
+});
+
+describe('another user', () => {
+  it('reads and lists nothing of an image that only its owner may read', async () => {
+    fs.chmodSync(image, 0o600);
+    await withMount(image, (mountpoint) => {
+      for (const command of [
+        ['cat', `${mountpoint}/current/disk.raw`],
+        ['cat', `${mountpoint}/snapshots/monday/disk.raw`],
+        ['cat', `${mountpoint}/image.json`],
+        ['ls', mountpoint],
+        ['ls', `${mountpoint}/snapshots`],
+      ]) {
+        const { status, stdout, stderr } = asOther([OTHER_USER, OTHER_GROUP], command);
+        expect(status, command.join(' ')).not.toBe(0);
+        expect(stderr, command.join(' ')).toContain('Permission denied');
+        expect(stdout, command.join(' ')).toBe('');
+      }
+    });
+  });
+
+  it('reads an image that everybody may read', async () => {
+    fs.chmodSync(image, 0o644);
+    await withMount(image, (mountpoint) => {
+      const disk = `${mountpoint}/snapshots/monday/disk.raw`;
+      const { status, stdout } = asOther([OTHER_USER, OTHER_GROUP], ['sha256sum', disk]);
+      expect({ status, stdout }).toEqual({ status: 0, stdout: `${sha256OfFile(disk)}  ${disk}\n` });
+      expect(asOther([OTHER_USER, OTHER_GROUP], ['ls', mountpoint]).status).toBe(0);
+    });
+  });
+
+  it('reads an image of its group, and no one outside of the group does', async () => {
+    fs.chownSync(image, 0, IMAGE_GROUP_ID);
+    fs.chmodSync(image, 0o640);
+    await withMount(image, (mountpoint) => {
+      const disk = `${mountpoint}/current/disk.raw`;
+      expect(asOther([OTHER_USER, `--regid=${IMAGE_GROUP_ID}`], ['cat', disk]).status).toBe(0);
+      expect(asOther([OTHER_USER, OTHER_GROUP], ['cat', disk]).stderr).toContain('Permission denied');
+    });
+  });
+
+  it('finds modes without write permission', async () => {
+    fs.chmodSync(image, 0o664);
+    await withMount(image, (mountpoint) => {
+      const modes = ['current/disk.raw', 'snapshots', 'image.json'].map(
+        (name) => fs.statSync(`${mountpoint}/${name}`).mode & 0o7777,
+      );
+      expect(modes).toEqual([0o444, 0o555, 0o444]);
+    });
+  });
+});

@@ -1,0 +1,76 @@
+/**
+ * Runs before and after all tests: says at once what is missing, gives the run a temporary folder of its own, and fails
+ * the run if a mount, a loop device or a process is left behind in it.
+ */
+
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { loopDevicesBelow, mountsBelow, processesNaming } from './leftovers.ts';
+import { runCommand } from './run-command.ts';
+
+const NEEDED_TOOLS = [
+  ...['qemu-img', 'qemu-io', 'losetup', 'mkfs.ext4', 'mkfs.xfs', 'xfs_io', 'getfattr', 'setpriv'],
+  ...['sfdisk', 'debugfs', 'sqlite3'],
+];
+
+/** A daemon ends just after its mount: it gets this long. */
+const GRACE_MS = 5_000;
+
+let runFolder: string;
+
+export function setup(): void {
+  process.env.PATH += ':/usr/sbin:/sbin';
+  requireEnvironment();
+  // With the symlinks resolved, as the kernel and losetup name what is below it.
+  runFolder = fs.mkdtempSync(path.join(fs.realpathSync(os.tmpdir()), 'qcow2fs-test-run-'));
+  // Other users must reach the mounts in it: who may read them is what some tests are about.
+  fs.chmodSync(runFolder, 0o755);
+  process.env.TMPDIR = runFolder;
+}
+
+export async function teardown(): Promise<void> {
+  const deadline = Date.now() + GRACE_MS;
+  let found = leftovers();
+  while (found.length > 0 && Date.now() < deadline) {
+    await sleep(50);
+    found = leftovers();
+  }
+  removeLeftovers();
+  fs.rmSync(runFolder, { recursive: true, force: true });
+  if (found.length > 0) {
+    process.exitCode = 1;
+    throw new Error(`The tests left behind:\n${found.join('\n')}`);
+  }
+}
+
+function requireEnvironment(): void {
+  if (process.getuid?.() !== 0) throw new Error('The tests mount file systems: run them as root.');
+  if (!fs.existsSync('/dev/fuse')) {
+    throw new Error(
+      '/dev/fuse is missing: load the kernel module (modprobe fuse); in a container, pass --device /dev/fuse.',
+    );
+  }
+  const missing = NEEDED_TOOLS.filter((tool) => !isOnPath(tool));
+  if (missing.length > 0) throw new Error(`Not installed: ${missing.join(', ')}. bin/set-up test installs them.`);
+}
+
+function isOnPath(tool: string): boolean {
+  const folders = (process.env.PATH ?? '').split(':');
+  return folders.some((folder) => fs.existsSync(path.join(folder, tool)));
+}
+
+function leftovers(): string[] {
+  return [
+    ...mountsBelow(runFolder).map((mountPoint) => `mount: ${mountPoint}`),
+    ...loopDevicesBelow(runFolder).map((device) => `loop device: ${device}`),
+    ...processesNaming(runFolder).map((line) => `process ${line}`),
+  ];
+}
+
+/** So that one failed run does not fail the next ones too. Daemons end with their mounts. */
+function removeLeftovers(): void {
+  for (const mountPoint of mountsBelow(runFolder)) runCommand('umount', ['-l', '--', mountPoint]);
+  for (const device of loopDevicesBelow(runFolder)) runCommand('losetup', ['-d', device]);
+}
