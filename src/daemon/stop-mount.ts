@@ -53,7 +53,12 @@ async function waitForEnd(mount: Mount, daemons: readonly number[]): Promise<voi
   const deadline = Date.now() + PATIENCE_MS;
   while (pid !== undefined && !hasEnded(pid)) {
     if (Date.now() > deadline) {
-      throw refuse(mount.mountpoint, `it is unmounted, but its daemon (pid ${pid}) still runs; see what it waits for`);
+      throw new Qcow2fsError(
+        'MOUNT',
+        `${mount.mountpoint} is unmounted, but its daemon (pid ${pid}) still serves it to somebody: a container or service ` +
+          `with a mount namespace of its own that was made meanwhile (grep -l ${mount.mountpoint} /proc/*/mountinfo)`,
+        { data: { mountpoint: mount.mountpoint, pid } },
+      );
     }
     await sleep(POLL_MS);
   }

@@ -33,7 +33,7 @@ export class Exchange {
     this.fileSystem = fileSystem;
     this.options = options;
     this.request = Buffer.alloc(REQUEST_BUFFER_BYTES);
-    this.reply = Buffer.alloc(OUT_HEADER_BYTES + replyBodyBytes);
+    this.reply = createReplyBuffer(replyBodyBytes);
   }
 
   /** Room for the body of a reply. */
@@ -46,4 +46,17 @@ export class Exchange {
     if (bytes.length > this.capacityBytes) return -ERRNO.EIO;
     return bytes.copy(this.reply, OUT_HEADER_BYTES);
   }
+}
+
+const PAGE_BYTES = 4096;
+
+/**
+ * The body of a reply begins at a page, and the header lies right before it: the kernel copies page by page
+ * (fuse_copy_fill in fs/fuse/dev.c), and with bytes that lie otherwise each page takes it two steps. The memory of an
+ * ArrayBuffer that can be resized begins at a page, as V8 reserves its address space; that of others does not.
+ */
+function createReplyBuffer(bodyBytes: number): Buffer {
+  const length = PAGE_BYTES + bodyBytes;
+  const memory = new ArrayBuffer(length, { maxByteLength: length });
+  return Buffer.from(memory, PAGE_BYTES - OUT_HEADER_BYTES, OUT_HEADER_BYTES + bodyBytes);
 }

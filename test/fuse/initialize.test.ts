@@ -59,7 +59,7 @@ describe('INIT', () => {
         30 00                    congestion_threshold 48
         00 10 00 00              max_write 4096
         01 00 00 00              time_gran 1 ns
-        00 01                    max_pages 256
+        40 00                    max_pages 64
         00 00                    map_alignment
         10 00 00 00              flags2: DIRECT_IO_ALLOW_MMAP
         00 00 00 00              max_stack_depth

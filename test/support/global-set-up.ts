@@ -71,6 +71,8 @@ function leftovers(): string[] {
 
 /** So that one failed run does not fail the next ones too. Daemons end with their mounts. */
 function removeLeftovers(): void {
+  // Listed first: behind a lazy unmount, a loop device has lost the path of its file.
+  const devices = loopDevicesBelow(runFolder);
   for (const mountPoint of mountsBelow(runFolder)) runCommand('umount', ['-l', '--', mountPoint]);
-  for (const device of loopDevicesBelow(runFolder)) runCommand('losetup', ['-d', device]);
+  for (const device of devices) runCommand('losetup', ['-d', device]);
 }
