@@ -31,6 +31,7 @@ export function createFileSystem({ image }: ServedImage): FileSystem {
   const disks = new StateDisks(image);
   const contents: Contents = {
     disk: (state) => disks.disk(state),
+    vmState: (state) => disks.vmState(state),
     requireUnchanged: () => disks.requireUnchanged(),
     imageJson: once(() => toJson(describeInfo(image))),
     infoJson: (state) => toJson(describeState(image, state)),
@@ -50,6 +51,7 @@ function toCatalogue(image: OpenImage): Catalogue {
       // The field is a u32 without a limit in the format; the kernel refuses more than 999,999,999.
       time: { seconds: entry.dateSeconds, nanoseconds: Math.min(entry.dateNanoseconds, 999_999_999) },
       sizeBytes,
+      vmStateBytes: entry.vmStateBytes,
     })),
   };
 }

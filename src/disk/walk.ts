@@ -2,6 +2,12 @@
 
 import { createExtent, type Disk, isSparse } from './disk.ts';
 
+/**
+ * What a stat may walk: 1,024 L2 tables of 64 KiB, the default cluster size of qcow2. Larger tables map more (one of 2 MiB
+ * maps 512 GiB), so the limit is one of bytes to read.
+ */
+export const MAX_WALKED_METADATA_BYTES = 64 * 1024 * 1024;
+
 const scratch = createExtent();
 
 /** The first offset >= `offset` that is not sparse, or undefined if none follows. */

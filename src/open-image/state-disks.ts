@@ -3,6 +3,7 @@
 import type { Disk } from '../disk/disk.ts';
 import { Qcow2fsError } from '../errors.ts';
 import { Qcow2Image } from '../qcow2/qcow2-image.ts';
+import type { Snapshot } from '../qcow2/snapshots.ts';
 import { RawDisk } from '../raw/raw-disk.ts';
 import { FileStorage, isUnchanged } from '../storage/file-storage.ts';
 import type { Layer } from './layers.ts';
@@ -16,6 +17,7 @@ export class StateDisks {
   readonly #image: OpenImage;
   readonly #top: Qcow2Image;
   readonly #disks: (Disk | undefined)[] = [];
+  readonly #vmStates: (Disk | undefined)[] = [];
 
   /**
    * Builds the chain from the bottom up.
@@ -65,11 +67,27 @@ export class StateDisks {
     }
   }
 
+  /**
+   * The VM state of a snapshot as a disk.
+   * @throws Qcow2fsError NOT_FOUND.
+   */
+  vmState(state: number): Disk {
+    let disk = this.#vmStates[state];
+    if (disk === undefined) {
+      disk = this.#top.vmStateDisk(this.#snapshot(state));
+      this.#vmStates[state] = disk;
+    }
+    return disk;
+  }
+
   #createDisk(state: number): Disk {
-    if (state === 0) return this.#top.currentDisk();
+    return state === 0 ? this.#top.currentDisk() : this.#top.snapshotDisk(this.#snapshot(state));
+  }
+
+  #snapshot(state: number): Snapshot {
     const snapshot = this.#image.snapshots[state - 1];
-    if (snapshot === undefined) throw new Qcow2fsError('NOT_FOUND', `there is no state ${state}`);
-    return this.#top.snapshotDisk(snapshot);
+    if (snapshot === undefined) throw new Qcow2fsError('NOT_FOUND', `there is no snapshot for state ${state}`);
+    return snapshot;
   }
 
   #reader(depth: number, backing: Disk | undefined): Qcow2Image {

@@ -1,15 +1,9 @@
 /** How many guest bytes a state holds: the answer to st_blocks. */
 
 import type { Disk } from '../disk/disk.ts';
-import { countAllocatedBytes as countExtents } from '../disk/walk.ts';
+import { countAllocatedBytes as countExtents, MAX_WALKED_METADATA_BYTES } from '../disk/walk.ts';
 import type { ClusterMap } from './cluster-map.ts';
 import type { Qcow2File } from './open-qcow2.ts';
-
-/**
- * What a stat may walk: 1,024 L2 tables of 64 KiB, the default cluster size. Larger tables map more (one of 2 MiB maps
- * 512 GiB), so the limit is one of bytes to read.
- */
-const MAX_WALKED_METADATA_BYTES = 64 * 1024 * 1024;
 
 /** Bounds the memory of the counts that are kept. */
 const MAX_KEPT_TABLES = 1 << 18;

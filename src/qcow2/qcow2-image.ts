@@ -2,6 +2,7 @@
 
 import type { SharedBlockMemory } from '../common/shared-block-cache.ts';
 import type { Disk } from '../disk/disk.ts';
+import { WindowDisk } from '../disk/window-disk.ts';
 import { Qcow2fsError } from '../errors.ts';
 import { TableCounts } from './allocation.ts';
 import { ClusterMap, tableCoverageBytes } from './cluster-map.ts';
@@ -48,8 +49,23 @@ export class Qcow2Image {
     return this.#disk(snapshot.entry.l1TableOffset, snapshot.entry.l1Size, snapshot.sizeBytes);
   }
 
-  #disk(l1Offset: number, l1Size: number, sizeBytes: number): Disk {
-    return new Qcow2Disk(this.#layer, new ClusterMap(this.#layer.file, this.#slices, l1Offset, l1Size), sizeBytes);
+  /**
+   * The state of the virtual machine (its memory and devices, as `savevm` writes them): it lies in the snapshot's own
+   * tables, behind what the L2 tables of its disk map (qcow2_vm_state_offset). The disk has `vmStateBytes` bytes.
+   */
+  vmStateDisk({ entry }: Snapshot): Disk {
+    const { file } = this.#layer;
+    const coverage = tableCoverageBytes(file);
+    const start = Math.ceil((entry.diskSizeBytes ?? file.header.size) / coverage) * coverage;
+    const whole = this.#disk(entry.l1TableOffset, entry.l1Size, start + entry.vmStateBytes, {
+      ...this.#layer,
+      backing: undefined,
+    });
+    return new WindowDisk(whole, start, entry.vmStateBytes);
+  }
+
+  #disk(l1Offset: number, l1Size: number, sizeBytes: number, layer = this.#layer): Disk {
+    return new Qcow2Disk(layer, new ClusterMap(this.#layer.file, this.#slices, l1Offset, l1Size), sizeBytes);
   }
 }
 

@@ -17,6 +17,8 @@ export interface SnapshotEntry {
   readonly name: string;
   readonly time: Timestamp;
   readonly sizeBytes: number;
+  /** 0 for a snapshot without VM state. */
+  readonly vmStateBytes: number;
 }
 
 export interface Catalogue {
@@ -33,6 +35,8 @@ export interface Catalogue {
 export interface Contents {
   /** @throws Qcow2fsError when the state cannot be read at all. */
   disk(state: number): Disk;
+  /** The VM state of a snapshot that has one. */
+  vmState(state: number): Disk;
   /** Throws if what was just read from a disk may not be the state's. */
   requireUnchanged(): void;
   /** The bytes of `image.json`. */

@@ -39,7 +39,7 @@ export function createDirectories(catalogue: Catalogue): Directories {
     [BY_DATE, directory(toFileNames(dateEntries(catalogue)).map(link(SLOT.byDateLink)))],
   ]);
   return {
-    directory: (node) => own.get(node) ?? stateDirectory(node, snapshots.length),
+    directory: (node) => own.get(node) ?? stateDirectory(node, catalogue),
     snapshotFileName: (state) => names[state - 1] ?? escapeName(''),
   };
 }
@@ -48,12 +48,14 @@ function dateEntries({ snapshots }: Catalogue) {
   return snapshots.map(({ time, id }) => ({ name: toDateFileName(time.seconds), id }));
 }
 
-function stateDirectory(node: NodeId, snapshotCount: number): Directory | undefined {
+function stateDirectory(node: NodeId, { snapshots }: Catalogue): Directory | undefined {
   const state = stateOf(node);
-  if (state < 0 || state > snapshotCount || node !== stateNode(state, SLOT.directory)) return undefined;
+  if (state < 0 || state > snapshots.length || node !== stateNode(state, SLOT.directory)) return undefined;
+  const hasVmState = (snapshots[state - 1]?.vmStateBytes ?? 0) > 0;
   return directory([
     entry('disk.raw', stateNode(state, SLOT.disk), 'file'),
     entry('info.json', stateNode(state, SLOT.info), 'file'),
+    ...(hasVmState ? [entry('vmstate.bin', stateNode(state, SLOT.vmState), 'file')] : []),
   ]);
 }
 

@@ -13,7 +13,7 @@ export const BY_ID: NodeId = 4;
 export const BY_DATE: NodeId = 5;
 
 /** The nodes that a state has; by their place in its block. */
-export const SLOT = { directory: 0, disk: 1, info: 2, byIdLink: 3, byDateLink: 4 } as const;
+export const SLOT = { directory: 0, disk: 1, info: 2, byIdLink: 3, byDateLink: 4, vmState: 5 } as const;
 export type Slot = (typeof SLOT)[keyof typeof SLOT];
 
 export function stateNode(state: number, slot: Slot): NodeId {

@@ -1,5 +1,6 @@
 /** The file system that a mount shows: a catalogue and the contents of its files. */
 
+import type { Disk } from '../disk/disk.ts';
 import { seekData, seekHole } from '../disk/walk.ts';
 import { Qcow2fsError } from '../errors.ts';
 import {
@@ -58,7 +59,7 @@ export class Tree implements FileSystem {
       uid,
       gid,
       sizeBytes,
-      allocatedBytes: this.#isDisk(node) ? this.#allocatedBytes(state, sizeBytes) : sizeBytes,
+      allocatedBytes: this.#isDisk(node) ? this.#allocatedBytes(node, sizeBytes) : sizeBytes,
       time: this.#catalogue.snapshots[state - 1]?.time ?? this.#catalogue.time,
     };
   }
@@ -79,13 +80,13 @@ export class Tree implements FileSystem {
   open(node: NodeId): void {
     if (this.#kind(node) !== 'file') throw noSuchNode(node);
     if (!this.#isDisk(node)) return;
-    this.#contents.disk(stateOf(node));
+    this.#disk(node);
     this.#contents.requireUnchanged();
   }
 
   read(node: NodeId, target: Buffer, targetOffset: number, offset: number, length: number): number {
     if (!this.#isDisk(node)) return this.#text(node).copy(target, targetOffset, offset, offset + length);
-    const disk = this.#contents.disk(stateOf(node));
+    const disk = this.#disk(node);
     const count = Math.max(0, Math.min(length, disk.sizeBytes - offset));
     if (count > 0) disk.readAt(target, targetOffset, offset, count);
     this.#contents.requireUnchanged();
@@ -94,14 +95,14 @@ export class Tree implements FileSystem {
 
   seekData(node: NodeId, offset: number): number | undefined {
     if (!this.#isDisk(node)) return offset;
-    const found = seekData(this.#contents.disk(stateOf(node)), offset);
+    const found = seekData(this.#disk(node), offset);
     this.#contents.requireUnchanged();
     return found;
   }
 
   seekHole(node: NodeId, offset: number): number {
     if (!this.#isDisk(node)) return this.#text(node).length;
-    const found = seekHole(this.#contents.disk(stateOf(node)), offset);
+    const found = seekHole(this.#disk(node), offset);
     this.#contents.requireUnchanged();
     return found;
   }
@@ -130,8 +131,20 @@ export class Tree implements FileSystem {
     return { totalBytes, nodeCount: 8 + snapshots.length * 5 };
   }
 
+  /** True for the files whose bytes come from the image: `disk.raw` and `vmstate.bin`. */
   #isDisk(node: NodeId): boolean {
-    return slotOf(node) === SLOT.disk && this.#hasState(node) && stateOf(node) >= 0;
+    const state = stateOf(node);
+    if (state < 0 || !this.#hasState(node)) return false;
+    return slotOf(node) === SLOT.disk || (slotOf(node) === SLOT.vmState && this.#vmStateBytes(state) > 0);
+  }
+
+  #disk(node: NodeId): Disk {
+    const state = stateOf(node);
+    return slotOf(node) === SLOT.disk ? this.#contents.disk(state) : this.#contents.vmState(state);
+  }
+
+  #vmStateBytes(state: number): number {
+    return this.#catalogue.snapshots[state - 1]?.vmStateBytes ?? 0;
   }
 
   /** True if the node is the tree's own or of a state that exists. */
@@ -147,7 +160,7 @@ export class Tree implements FileSystem {
     if (state < 0 || !this.#hasState(node)) throw noSuchNode(node);
     const slot = slotOf(node);
     if (slot === SLOT.directory) return 'directory';
-    if (slot === SLOT.disk || slot === SLOT.info) return 'file';
+    if (slot === SLOT.info || this.#isDisk(node)) return 'file';
     if (state > 0 && (slot === SLOT.byIdLink || slot === SLOT.byDateLink)) return 'symlink';
     throw noSuchNode(node);
   }
@@ -166,13 +179,14 @@ export class Tree implements FileSystem {
   #sizeBytes(node: NodeId, kind: NodeKind): number {
     if (kind === 'symlink') return this.readlink(node).length;
     if (!this.#isDisk(node)) return this.#text(node).length;
+    if (slotOf(node) === SLOT.vmState) return this.#vmStateBytes(stateOf(node));
     return this.#catalogue.snapshots[stateOf(node) - 1]?.sizeBytes ?? this.#catalogue.currentSizeBytes;
   }
 
   /** All of it for a disk that cannot be read: a copy must meet the error, not skip a hole. */
-  #allocatedBytes(state: number, sizeBytes: number): number {
+  #allocatedBytes(node: NodeId, sizeBytes: number): number {
     try {
-      const allocatedBytes = this.#contents.disk(state).allocatedBytes();
+      const allocatedBytes = this.#disk(node).allocatedBytes();
       this.#contents.requireUnchanged();
       return allocatedBytes;
     } catch (error) {

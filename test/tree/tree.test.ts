@@ -37,6 +37,7 @@ beforeEach(() => {
       if (state === 3) throw new Qcow2fsError('DAMAGED', 'no L1');
       return halfDisk(state, state === 2 ? 2048 : 1024);
     },
+    vmState: (state) => halfDisk(0x40 + state, 512),
     requireUnchanged: () => {
       if (isStale) throw new Qcow2fsError('STALE', 'changed');
     },
@@ -49,9 +50,9 @@ beforeEach(() => {
       time: IMAGE_TIME,
       currentSizeBytes: 1024,
       snapshots: [
-        { id: '1', name: 'monday', time: MONDAY, sizeBytes: 1024 },
-        { id: '2', name: 'a/b', time: MONDAY, sizeBytes: 2048 },
-        { id: '9', name: '..', time: MONDAY, sizeBytes: 1024 },
+        { id: '1', name: 'monday', time: MONDAY, sizeBytes: 1024, vmStateBytes: 0 },
+        { id: '2', name: 'a/b', time: MONDAY, sizeBytes: 2048, vmStateBytes: 512 },
+        { id: '9', name: '..', time: MONDAY, sizeBytes: 1024, vmStateBytes: 0 },
       ],
     },
     contents,
@@ -137,6 +138,16 @@ test('a disk is read from its own state, up to its end and no further', () => {
   expect(tree.read(node('snapshots', 'monday', 'disk.raw'), target, 0, 5000, 8)).toBe(0);
 });
 
+test('the VM state is a file of its own, of the snapshots that have one', () => {
+  expect(names('snapshots', 'a%2Fb')).toEqual(['disk.raw', 'info.json', 'vmstate.bin']);
+  const vmState = node('snapshots', 'a%2Fb', 'vmstate.bin');
+  expect(tree.attributes(vmState)).toMatchObject({ sizeBytes: 512, allocatedBytes: 256, time: MONDAY });
+  const target = Buffer.alloc(4);
+  expect(tree.read(vmState, target, 0, 508, 10)).toBe(4);
+  expect(target).toEqual(Buffer.alloc(4, 0x42));
+  tree.open(vmState);
+});
+
 test('a JSON file is read like any file and has no holes', () => {
   const target = Buffer.alloc(8);
   const info = node('snapshots', 'monday', 'info.json');
@@ -195,7 +206,17 @@ test('a state that cannot be read is listed, and opening it is the error', () =>
 
 test('nodes that do not exist are NOT_FOUND everywhere', () => {
   const last = node('by-date', '2026-11-16T020000Z%id=9');
-  for (const bad of [0, 6, 65535, node('current') + 3, node('current') + 4, last + 1, last + 65536, 2 ** 52]) {
+  for (const bad of [
+    0,
+    6,
+    65535,
+    node('current') + 3,
+    node('current') + 4,
+    node('current') + 5,
+    last + 1,
+    last + 65536,
+    2 ** 52,
+  ]) {
     expect(catchError(() => tree.attributes(bad)).code).toBe('NOT_FOUND');
     expect(catchError(() => tree.entries(bad)).code).toBe('NOT_FOUND');
     expect(catchError(() => tree.open(bad)).code).toBe('NOT_FOUND');
