@@ -15,6 +15,8 @@ export type ErrorCode =
   | 'NOT_QCOW2'
   /** The image uses a feature that this reader does not have. */
   | 'UNSUPPORTED'
+  /** The image is encrypted, and the passphrase is missing or wrong. */
+  | 'LOCKED'
   /** A field, table or cluster of the image is invalid. */
   | 'DAMAGED'
   /** A table or cluster lies past the end of the image file. */

@@ -1,0 +1,125 @@
+/** From a passphrase to the key of a LUKS1 volume ("LUKS On-Disk Format Specification", section "Master key recovery"). */
+
+import { pbkdf2Sync, timingSafeEqual } from 'node:crypto';
+import { messageOf, Qcow2fsError } from '../errors.ts';
+import { readExactly, type Storage } from '../storage/storage.ts';
+import { mergeStripes } from './af-split.ts';
+import { type CipherSpec, parseCipherSpec } from './cipher-spec.ts';
+import { type Hash, requireHash } from './hashes.ts';
+import { KEY_STRIPES, MAX_PBKDF2_ROUNDS, SECTOR_BYTES } from './limits.ts';
+import type { LuksVolume } from './luks-volume.ts';
+import { createSectorCipher } from './sector-cipher.ts';
+import { toVolumeKey, type VolumeKey } from './volume-key.ts';
+import { LUKS_DIGESTSIZE, type LuksHeader, type LuksKeySlot } from './wire/luks-header.ts';
+
+/** What a header asks for, as far as it is supported. */
+export interface LuksAlgorithms {
+  readonly spec: CipherSpec;
+  readonly hash: Hash;
+}
+
+/** @throws Qcow2fsError UNSUPPORTED, naming the cipher or hash. */
+export function luksAlgorithms({ cipherName, cipherMode, hashSpec, keyBytes }: LuksHeader): LuksAlgorithms {
+  return { spec: parseCipherSpec(cipherName, cipherMode, keyBytes), hash: requireHash(hashSpec) };
+}
+
+/**
+ * Tries the passphrase on each key slot that is in use. A damaged slot does not keep the others from being tried.
+ * @throws Qcow2fsError LOCKED when no slot opens; UNSUPPORTED for a cipher or hash; DAMAGED when the header asks for more
+ * work than any real one does, or when no slot opens and one of them is damaged; IO.
+ */
+export function unlockLuksVolume(storage: Storage, volume: LuksVolume, passphrase: Buffer): VolumeKey {
+  const { header } = volume;
+  const algorithms = luksAlgorithms(header);
+  const data = { file: storage.name };
+  if (!header.keySlots.some(({ isActive }) => isActive)) {
+    throw new Qcow2fsError('LOCKED', `${storage.name}: no key slot is in use: nothing can decrypt it`, { data });
+  }
+  refuseEndlessWork(storage, header, algorithms);
+  const problems: string[] = [];
+  for (const [index, slot] of header.keySlots.entries()) {
+    if (!slot.isActive) continue;
+    try {
+      const key = openKeySlot(storage, volume, slot, algorithms, passphrase);
+      if (key !== undefined) return toVolumeKey(algorithms.spec, key);
+    } catch (error) {
+      if (!(error instanceof Qcow2fsError) || error.code === 'IO') throw error;
+      problems.push(`key slot ${index}: ${messageOf(error)}`);
+    }
+  }
+  if (problems.length > 0) {
+    throw new Qcow2fsError('DAMAGED', `${storage.name}: the passphrase opens no key slot; ${problems.join('; ')}`, {
+      data,
+    });
+  }
+  throw new Qcow2fsError('LOCKED', `${storage.name}: the passphrase is wrong: it opens no key slot`, { data });
+}
+
+function refuseEndlessWork(storage: Storage, header: LuksHeader, { hash }: LuksAlgorithms): void {
+  const roundsOf = (iterations: number, bytes: number) => iterations * Math.ceil(bytes / hash.digestBytes);
+  const rounds = header.keySlots
+    .filter(({ isActive }) => isActive)
+    .map(
+      ({ iterations }) => roundsOf(iterations, header.keyBytes) + roundsOf(header.masterKeyIterations, LUKS_DIGESTSIZE),
+    )
+    .reduce((sum, each) => sum + each, 0);
+  if (rounds <= MAX_PBKDF2_ROUNDS) return;
+  throw new Qcow2fsError(
+    'DAMAGED',
+    `${storage.name}: its LUKS header asks for ${rounds} rounds of PBKDF2 with ${hash.name}, ` +
+      `more than ${MAX_PBKDF2_ROUNDS}: the header is damaged or made to waste time`,
+    { data: { file: storage.name, rounds } },
+  );
+}
+
+/** The key, or undefined if the passphrase is not that of the slot. */
+function openKeySlot(
+  storage: Storage,
+  volume: LuksVolume,
+  slot: LuksKeySlot,
+  algorithms: LuksAlgorithms,
+  passphrase: Buffer,
+): Buffer | undefined {
+  const { header } = volume;
+  const { hash, spec } = algorithms;
+  const stripes = readKeyMaterial(storage, volume, slot);
+  const slotKey = pbkdf2Sync(passphrase, slot.salt, slot.iterations, header.keyBytes, hash.name);
+  const plain = decryptKeyMaterial(stripes, spec, slotKey);
+  const key = mergeStripes(plain, header.keyBytes, hash);
+  plain.fill(0);
+  const digest = pbkdf2Sync(key, header.masterKeySalt, header.masterKeyIterations, LUKS_DIGESTSIZE, hash.name);
+  if (timingSafeEqual(digest, header.masterKeyDigest)) return key;
+  key.fill(0);
+  return undefined;
+}
+
+/** @throws Qcow2fsError DAMAGED or PAST_END when the slot leads out of the header's area. */
+function readKeyMaterial(storage: Storage, volume: LuksVolume, slot: LuksKeySlot): Buffer {
+  const fail = (what: string): never => {
+    throw new Qcow2fsError('DAMAGED', what, { data: { file: storage.name } });
+  };
+  if (slot.stripes !== KEY_STRIPES) fail(`it has ${slot.stripes} stripes, not ${KEY_STRIPES}`);
+  if (slot.iterations === 0) fail('it has 0 iterations');
+  const length = volume.header.keyBytes * KEY_STRIPES;
+  const within = slot.keyMaterialOffset * SECTOR_BYTES;
+  if (within + length > volume.lengthBytes) {
+    fail(
+      `its key material at byte ${within} (${length} bytes) does not lie in the header of ${volume.lengthBytes} bytes`,
+    );
+  }
+  // The last sector may be half a sector: 4000 keys of 24 bytes.
+  const stripes = Buffer.alloc(Math.ceil(length / SECTOR_BYTES) * SECTOR_BYTES);
+  readExactly(storage, stripes, 0, length, volume.offset + within, 'the key material');
+  return stripes;
+}
+
+/** Encrypted as the payload is, in sectors from 0 on. */
+function decryptKeyMaterial(stripes: Buffer, spec: CipherSpec, slotKey: Buffer): Buffer {
+  try {
+    return createSectorCipher(spec, slotKey)
+      .decrypt(stripes, 0)
+      .subarray(0, spec.keyBytes * KEY_STRIPES);
+  } finally {
+    slotKey.fill(0);
+  }
+}
