@@ -2,7 +2,7 @@
 
 /**
  * What a range of a disk holds.
- * - `data`: bytes stored as they are at `hostOffset`
+ * - `data`: bytes stored as they are at `hostOffset`, or encrypted (`hostOffset` is -1 then)
  * - `compressed`: bytes stored compressed
  * - `zero`: zeros by an explicit mark in a table
  * - `hole`: nothing is stored in any layer: zeros

@@ -2,6 +2,7 @@
 
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import { readExactly, type Storage } from '../storage/storage.ts';
+import { type Encryption, readEncryption } from './encryption.ts';
 import {
   MAX_BACKING_NAME_BYTES,
   MAX_CLUSTER_BITS,
@@ -27,6 +28,7 @@ import {
   decodeHeaderExtensions,
   type FeatureName,
   QCOW2_EXT_MAGIC_BACKING_FORMAT,
+  QCOW2_EXT_MAGIC_CRYPTO_HEADER,
   QCOW2_EXT_MAGIC_FEATURE_TABLE,
 } from './wire/header-extensions.ts';
 
@@ -42,6 +44,8 @@ export interface Qcow2Metadata {
   /** The format of the backing file, such as `qcow2` or `raw`, if the image names it. */
   readonly backingFormat: string | undefined;
   readonly featureNames: readonly FeatureName[];
+  /** undefined for an image that is not encrypted. */
+  readonly encryption: Encryption | undefined;
   /** Damage that does not keep the image from being read. */
   readonly problems: readonly string[];
 }
@@ -72,6 +76,8 @@ export function openQcow2(storage: Storage): Qcow2File {
   const problems: string[] = [];
   const extensions = readExtensions(storage, header, clusterBytes, problems);
   const find = (type: number) => extensions.find((extension) => extension.type === type)?.data;
+  const encryption = readEncryption(storage, header.cryptMethod, find(QCOW2_EXT_MAGIC_CRYPTO_HEADER), clusterBytes);
+  if (encryption?.format === 'damaged') problems.push(encryption.problem.message);
   const featureTable = find(QCOW2_EXT_MAGIC_FEATURE_TABLE);
   return {
     storage,
@@ -82,6 +88,7 @@ export function openQcow2(storage: Storage): Qcow2File {
     backingName: readBackingName(storage, header, clusterBytes),
     backingFormat: find(QCOW2_EXT_MAGIC_BACKING_FORMAT)?.toString('utf8'),
     featureNames: featureTable === undefined ? [] : decodeFeatureNames(featureTable),
+    encryption,
     problems,
   };
 }

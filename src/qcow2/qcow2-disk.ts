@@ -6,12 +6,15 @@ import { readExactly } from '../storage/storage.ts';
 import { countAllocatedBytes, countTables, type TableCounts } from './allocation.ts';
 import { type ClusterMap, createMapping, type Mapping } from './cluster-map.ts';
 import type { CompressedClusters } from './compressed-clusters.ts';
+import type { EncryptedClusters } from './encrypted-clusters.ts';
 import type { Qcow2File } from './open-qcow2.ts';
 
 /** What all states of one file share. */
 export interface Qcow2Layer {
   readonly file: Qcow2File;
   readonly compressed: CompressedClusters;
+  /** undefined for a file that is not encrypted. */
+  readonly encrypted: EncryptedClusters | undefined;
   readonly backing: Disk | undefined;
   readonly counts: TableCounts;
 }
@@ -21,6 +24,7 @@ export class Qcow2Disk implements Disk {
   readonly #file: Qcow2File;
   readonly #map: ClusterMap;
   readonly #compressed: CompressedClusters;
+  readonly #encrypted: EncryptedClusters | undefined;
   readonly #backing: Disk | undefined;
   readonly #counts: TableCounts;
   readonly #mapping = createMapping();
@@ -31,6 +35,7 @@ export class Qcow2Disk implements Disk {
     this.#file = layer.file;
     this.#map = map;
     this.#compressed = layer.compressed;
+    this.#encrypted = layer.encrypted;
     this.#backing = layer.backing;
     this.#counts = layer.counts;
     this.sizeBytes = sizeBytes;
@@ -45,7 +50,7 @@ export class Qcow2Disk implements Disk {
     }
     into.kind = mapping.kind === 'normal' ? 'data' : mapping.kind;
     into.lengthBytes = mapping.lengthBytes;
-    into.hostOffset = mapping.kind === 'normal' ? mapping.hostOffset : -1;
+    into.hostOffset = mapping.kind === 'normal' && this.#encrypted === undefined ? mapping.hostOffset : -1;
     into.depth = 0;
   }
 
@@ -74,7 +79,8 @@ export class Qcow2Disk implements Disk {
     const { lengthBytes, hostOffset } = mapping;
     switch (mapping.kind) {
       case 'normal':
-        readExactly(this.#file.storage, target, targetOffset, lengthBytes, hostOffset, 'a cluster');
+        if (this.#encrypted !== undefined) this.#encrypted.read(hostOffset, offset, lengthBytes, target, targetOffset);
+        else readExactly(this.#file.storage, target, targetOffset, lengthBytes, hostOffset, 'a cluster');
         return;
       case 'zero':
         target.fill(0, targetOffset, targetOffset + lengthBytes);

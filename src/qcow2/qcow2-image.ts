@@ -4,9 +4,11 @@ import type { SharedBlockMemory } from '../common/shared-block-cache.ts';
 import type { Disk } from '../disk/disk.ts';
 import { WindowDisk } from '../disk/window-disk.ts';
 import { Qcow2fsError } from '../errors.ts';
+import type { VolumeKey } from '../luks/volume-key.ts';
 import { TableCounts } from './allocation.ts';
 import { ClusterMap, tableCoverageBytes } from './cluster-map.ts';
 import { CompressedClusters } from './compressed-clusters.ts';
+import { EncryptedClusters } from './encrypted-clusters.ts';
 import type { Qcow2File, Qcow2Metadata } from './open-qcow2.ts';
 import { Qcow2Disk, type Qcow2Layer } from './qcow2-disk.ts';
 import { SliceCache } from './slice-cache.ts';
@@ -15,6 +17,8 @@ import { l1TableProblem, type Snapshot } from './snapshots.ts';
 export interface Qcow2Resources {
   /** What shows through where the image has no cluster. */
   readonly backing: Disk | undefined;
+  /** What the clusters of an encrypted image are decrypted with. */
+  readonly key?: VolumeKey | undefined;
   /** Where inflated clusters are kept. */
   readonly clusterMemory: SharedBlockMemory;
   /** Ceiling for cached L1 and L2 slices. */
@@ -25,11 +29,13 @@ export class Qcow2Image {
   readonly #layer: Qcow2Layer;
   readonly #slices: SliceCache;
 
+  /** @throws Qcow2fsError LOCKED for an encrypted image without a key. */
   constructor(file: Qcow2File, resources: Qcow2Resources) {
     this.#slices = new SliceCache(file.storage, file.clusterBytes, resources.sliceCacheBytes);
     this.#layer = {
       file,
       compressed: new CompressedClusters(file, resources.clusterMemory),
+      encrypted: EncryptedClusters.of(file, resources.key),
       backing: resources.backing,
       counts: new TableCounts(),
     };

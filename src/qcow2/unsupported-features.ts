@@ -1,6 +1,7 @@
 /** Which features keep an image from being read. */
 
 import { Qcow2fsError } from '../errors.ts';
+import { unsupportedEncryption } from './encryption.ts';
 import type { Qcow2File, Qcow2Metadata } from './open-qcow2.ts';
 import {
   QCOW2_INCOMPAT_COMPRESSION,
@@ -14,13 +15,12 @@ import {
 const READABLE_FEATURES =
   QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_COMPRESSION | QCOW2_INCOMPAT_EXTL2;
 
-const CRYPT_METHOD_NAMES: Readonly<Record<number, string>> = { 1: 'AES encryption', 2: 'LUKS encryption' };
-
 /** The names of all features of the image that this reader lacks; empty if it can be read. */
 export function unsupportedFeatures(file: Qcow2Metadata): string[] {
-  const { cryptMethod, incompatibleFeatures } = file.header;
+  const { incompatibleFeatures } = file.header;
   const names: string[] = [];
-  if (cryptMethod !== 0) names.push(CRYPT_METHOD_NAMES[cryptMethod] ?? `encryption method ${cryptMethod}`);
+  const encryption = unsupportedEncryption(file.encryption);
+  if (encryption !== undefined) names.push(encryption);
   if ((incompatibleFeatures & QCOW2_INCOMPAT_DATA_FILE) !== 0n) names.push('an external data file');
   const unknown = incompatibleFeatures & ~(READABLE_FEATURES | QCOW2_INCOMPAT_DATA_FILE);
   for (let bit = 0; bit < 64; bit++) {

@@ -64,8 +64,7 @@ test('an unknown incompatible feature is refused by the name that the image give
 });
 
 test.each<[string, Partial<HeaderFields>]>([
-  ['LUKS encryption', { cryptMethod: 2 }],
-  ['AES encryption', { cryptMethod: 1 }],
+  ['encryption method 3', { cryptMethod: 3 }],
   ['an external data file', { incompatibleFeatures: 4n }],
   ['(bit 63)', { incompatibleFeatures: 1n << 63n }],
 ])('an image with %s is refused by name', (name, fields) => {

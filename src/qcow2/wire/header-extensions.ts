@@ -3,9 +3,12 @@
  * bytes}, ended by type 0 or by the end of the area between the header and the first cluster or the backing file name.
  */
 
+import { readU64BE } from '../../common/bytes.ts';
+
 export const QCOW2_EXT_MAGIC_END = 0;
 export const QCOW2_EXT_MAGIC_BACKING_FORMAT = 0xe2792aca;
 export const QCOW2_EXT_MAGIC_FEATURE_TABLE = 0x6803f857;
+export const QCOW2_EXT_MAGIC_CRYPTO_HEADER = 0x0537be77;
 
 export interface HeaderExtension {
   readonly type: number;
@@ -17,6 +20,12 @@ export interface FeatureName {
   readonly kind: 'incompatible' | 'compatible' | 'autoclear' | 'unknown';
   readonly bit: number;
   readonly name: string;
+}
+
+/** "Full disk encryption header pointer": where in the file the header of the encryption is. */
+export interface CryptoHeaderPointer {
+  readonly offset: number;
+  readonly lengthBytes: number;
 }
 
 /**
@@ -51,4 +60,16 @@ export function decodeFeatureNames(data: Buffer): FeatureName[] {
     });
   }
   return names;
+}
+
+/**
+ * Two u64, the offset and the length; undefined if the data has another size.
+ * @throws Qcow2fsError DAMAGED for a field above 2^53 - 1.
+ */
+export function decodeCryptoHeaderPointer(data: Buffer): CryptoHeaderPointer | undefined {
+  if (data.length !== 16) return undefined;
+  return {
+    offset: readU64BE(data, 0, 'the offset of the encryption header'),
+    lengthBytes: readU64BE(data, 8, 'the length of the encryption header'),
+  };
 }

@@ -41,6 +41,11 @@ export const QCOW2_INCOMPAT_EXTL2 = 1n << 4n;
 /** Compatible feature bits. */
 export const QCOW2_COMPAT_LAZY_REFCOUNTS = 1n << 0n;
 
+/** Values of crypt_method. */
+export const QCOW_CRYPT_NONE = 0;
+export const QCOW_CRYPT_AES = 1;
+export const QCOW_CRYPT_LUKS = 2;
+
 export const QCOW2_COMPRESSION_TYPE_ZLIB = 0;
 export const QCOW2_COMPRESSION_TYPE_ZSTD = 1;
 

@@ -1,0 +1,112 @@
+/** How an image is encrypted, and from a passphrase to the key of its clusters. */
+
+import { messageOf, Qcow2fsError } from '../errors.ts';
+import { type CipherSpec, LEGACY_AES } from '../luks/cipher-spec.ts';
+import { type LuksVolume, readLuksVolume } from '../luks/luks-volume.ts';
+import { luksAlgorithms, unlockLuksVolume } from '../luks/unlock.ts';
+import { toVolumeKey, type VolumeKey } from '../luks/volume-key.ts';
+import type { Storage } from '../storage/storage.ts';
+import { QCOW_CRYPT_AES, QCOW_CRYPT_LUKS, QCOW_CRYPT_NONE } from './wire/header.ts';
+import { decodeCryptoHeaderPointer } from './wire/header-extensions.ts';
+
+/**
+ * What the header says about encryption; plain data.
+ * - `aes`: the legacy AES-CBC of QEMU. The passphrase is the key, and nothing can tell whether it is the right one.
+ * - `luks`: the LUKS1 header and its key slots lie in clusters of the file; the payload is in clusters as always.
+ * - `unknown`: a crypt_method of the future.
+ * - `damaged`: the clusters are or may be encrypted, but nothing can decrypt them. The snapshots can still be listed.
+ */
+export type Encryption =
+  | { readonly format: 'aes' }
+  | { readonly format: 'luks'; readonly volume: LuksVolume }
+  | { readonly format: 'unknown'; readonly cryptMethod: number }
+  | { readonly format: 'damaged'; readonly problem: EncryptionProblem };
+
+/** An error as plain data. */
+export interface EncryptionProblem {
+  readonly code: Qcow2fsError['code'];
+  readonly message: string;
+}
+
+/**
+ * Reads what `crypt_method` and the header extension (undefined if there is none) say; undefined for no encryption.
+ * @throws Qcow2fsError IO only.
+ */
+export function readEncryption(
+  storage: Storage,
+  cryptMethod: number,
+  extension: Buffer | undefined,
+  clusterBytes: number,
+): Encryption | undefined {
+  try {
+    if (cryptMethod !== QCOW_CRYPT_LUKS && extension !== undefined) {
+      // As QEMU. To go by crypt_method alone would show ciphertext if a bit of that field is wrong.
+      fail(storage, `crypt_method is ${cryptMethod}, but there is a header of LUKS encryption`);
+    }
+    if (cryptMethod === QCOW_CRYPT_NONE) return undefined;
+    if (cryptMethod === QCOW_CRYPT_AES) return { format: 'aes' };
+    if (cryptMethod !== QCOW_CRYPT_LUKS) return { format: 'unknown', cryptMethod };
+    return { format: 'luks', volume: readVolume(storage, extension, clusterBytes) };
+  } catch (error) {
+    if (!(error instanceof Qcow2fsError) || error.code === 'IO') throw error;
+    return { format: 'damaged', problem: { code: error.code, message: error.message } };
+  }
+}
+
+/** How an encryption is called that this reader lacks; undefined if there is nothing that it lacks. */
+export function unsupportedEncryption(encryption: Encryption | undefined): string | undefined {
+  if (encryption?.format === 'unknown') return `encryption method ${encryption.cryptMethod}`;
+  if (encryption?.format !== 'luks') return undefined;
+  try {
+    luksAlgorithms(encryption.volume.header);
+    return undefined;
+  } catch (error) {
+    return `LUKS encryption with ${messageOf(error)}`;
+  }
+}
+
+/**
+ * What the clusters are encrypted with.
+ * @throws Qcow2fsError UNSUPPORTED; what the header is damaged with.
+ */
+export function encryptionCipher(encryption: Encryption): CipherSpec {
+  switch (encryption.format) {
+    case 'aes':
+      return LEGACY_AES;
+    case 'luks':
+      return luksAlgorithms(encryption.volume.header).spec;
+    case 'damaged':
+      throw new Qcow2fsError(encryption.problem.code, encryption.problem.message);
+    case 'unknown':
+      throw new Qcow2fsError('UNSUPPORTED', `encryption method ${encryption.cryptMethod} is not supported`);
+  }
+}
+
+/**
+ * The key of the clusters. For `aes` any passphrase gives one: with a wrong one, the disk reads as noise.
+ * @throws Qcow2fsError LOCKED for a wrong passphrase; UNSUPPORTED, DAMAGED, PAST_END, IO.
+ */
+export function unlockEncryption(storage: Storage, encryption: Encryption, passphrase: Buffer): VolumeKey {
+  if (encryption.format === 'luks') return unlockLuksVolume(storage, encryption.volume, passphrase);
+  const spec = encryptionCipher(encryption);
+  // crypto/block-qcow.c: the first 16 bytes, and zeros behind a shorter passphrase.
+  const key = Buffer.alloc(spec.keyBytes);
+  passphrase.copy(key);
+  return toVolumeKey(spec, key);
+}
+
+function readVolume(storage: Storage, extension: Buffer | undefined, clusterBytes: number): LuksVolume {
+  if (extension === undefined) fail(storage, 'crypt_method says LUKS, but the header extension for it is missing');
+  const pointer = decodeCryptoHeaderPointer(extension);
+  if (pointer === undefined) {
+    fail(storage, `the header extension for LUKS has ${extension.length} bytes, but must have 16`);
+  }
+  if (pointer.offset % clusterBytes !== 0) {
+    fail(storage, `the offset of the LUKS header is ${pointer.offset}, which is not cluster aligned`);
+  }
+  return readLuksVolume(storage, pointer.offset, pointer.lengthBytes);
+}
+
+function fail(storage: Storage, what: string): never {
+  throw new Qcow2fsError('DAMAGED', `${storage.name}: ${what}`, { data: { file: storage.name } });
+}
