@@ -14,6 +14,7 @@ import {
   QCOW2_INCOMPAT_CORRUPT,
   QCOW2_INCOMPAT_DIRTY,
 } from '../qcow2/wire/header.ts';
+import { describeEncryption, type EncryptionDescription } from './describe-encryption.ts';
 import type { Layer } from './layers.ts';
 import type { ImageHeader } from './open-image.ts';
 
@@ -47,6 +48,7 @@ export interface LayerDescription {
   readonly format: 'qcow2' | 'raw';
   readonly virtualSizeBytes: number;
   readonly fileSizeBytes: number;
+  readonly encryption: EncryptionDescription | null;
 }
 
 export interface ImageInfo extends ImageList {
@@ -61,6 +63,8 @@ export interface ImageInfo extends ImageList {
   readonly lazyRefcounts: boolean;
   readonly dirty: boolean;
   readonly corrupt: boolean;
+  /** null for an image that is not encrypted. */
+  readonly encryption: EncryptionDescription | null;
   readonly backingFile: string | null;
   readonly backingFormat: string | null;
   /** The image, then its backing files as far as they could be opened. */
@@ -95,6 +99,7 @@ export function describeInfo(image: ImageHeader): ImageInfo {
     lazyRefcounts: (header.compatibleFeatures & QCOW2_COMPAT_LAZY_REFCOUNTS) !== 0n,
     dirty: (header.incompatibleFeatures & QCOW2_INCOMPAT_DIRTY) !== 0n,
     corrupt: (header.incompatibleFeatures & QCOW2_INCOMPAT_CORRUPT) !== 0n,
+    encryption: describeEncryption(qcow2.encryption),
     backingFile: qcow2.backingName === undefined ? null : decodeName(qcow2.backingName).text,
     backingFormat: qcow2.backingFormat ?? null,
     chain: layers.map(describeLayer),
@@ -131,5 +136,6 @@ function describeLayer({ file, qcow2 }: Layer): LayerDescription {
     format: qcow2 === undefined ? 'raw' : 'qcow2',
     virtualSizeBytes: qcow2?.sizeBytes ?? Math.ceil(file.sizeBytes / 512) * 512,
     fileSizeBytes: file.sizeBytes,
+    encryption: describeEncryption(qcow2?.encryption),
   };
 }

@@ -3,10 +3,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createSharedBlockMemory, type SharedBlockMemory } from '../common/shared-block-cache.ts';
 import { Qcow2fsError } from '../errors.ts';
+import { forgetKeys, type VolumeKey } from '../luks/volume-key.ts';
 import type { Qcow2Metadata } from '../qcow2/open-qcow2.ts';
 import { activeL1TableProblem } from '../qcow2/qcow2-image.ts';
 import { readSnapshotTable, type Snapshot } from '../qcow2/snapshots.ts';
 import { FileStorage, isSettled, TIME_STAMP_TICKS_MS } from '../storage/file-storage.ts';
+import { type KeySource, keysOfLayers, withoutKeys } from './layer-keys.ts';
 import { closeLayers, type Layer, openBackingChain, openTopLayer, refuseUnsupportedLayers } from './layers.ts';
 
 /** For inflated clusters, over all layers. */
@@ -27,6 +29,8 @@ export interface ImageHeader {
 export interface OpenImage extends ImageHeader {
   /** Where each layer keeps its inflated clusters; same order as `layers`. */
   readonly clusterMemories: readonly SharedBlockMemory[];
+  /** What each layer is decrypted with; undefined for one that is not encrypted. Same order as `layers`. */
+  readonly keys: readonly (VolumeKey | undefined)[];
 }
 
 /**
@@ -67,10 +71,11 @@ export function openImageChain(imagePath: string): ImageHeader {
 }
 
 /**
- * Opens an image with its backing chain for reading. `closeLayers` closes it.
- * @throws Qcow2fsError as `openImageHeader`, and UNSUPPORTED for features of any layer that this reader lacks.
+ * Opens an image with its backing chain for reading. `closeImage` closes it.
+ * @throws Qcow2fsError as `openImageHeader`, and UNSUPPORTED for features of any layer that this reader lacks; what
+ * `keySource` throws.
  */
-export function openImage(imagePath: string): OpenImage {
+export function openImage(imagePath: string, keySource: KeySource = withoutKeys): OpenImage {
   const header = openImageHeader(imagePath);
   const layers = [...header.layers];
   try {
@@ -85,6 +90,7 @@ export function openImage(imagePath: string): OpenImage {
         ...header.problems,
         ...layers.slice(1).flatMap(({ file, qcow2 }) => backingProblems(file.path, qcow2)),
       ],
+      keys: keysOfLayers(layers, keySource),
       clusterMemories: layers.map(({ qcow2 }) => createSharedBlockMemory(qcow2?.clusterBytes ?? 512, capacityBytes)),
     };
   } catch (error) {
@@ -97,12 +103,12 @@ export function openImage(imagePath: string): OpenImage {
  * As `openImage`, but waits until every later change of a file is sure to show in its time stamps.
  * @throws Qcow2fsError as `openImage`, and STALE if a file is written to all the time.
  */
-export async function openSettledImage(imagePath: string): Promise<OpenImage> {
+export async function openSettledImage(imagePath: string, keySource: KeySource = withoutKeys): Promise<OpenImage> {
   for (let attempt = 1; ; attempt++) {
-    const image = openImage(imagePath);
+    const image = openImage(imagePath, keySource);
     const restless = image.layers.find(({ file }) => !isSettled(file));
     if (restless === undefined) return image;
-    closeLayers(image.layers);
+    closeImage(image);
     if (attempt === SETTLE_ATTEMPTS) {
       const { path } = restless.file;
       throw new Qcow2fsError('STALE', `${path} is being written to: try again when its virtual machine is shut down`, {
@@ -111,6 +117,12 @@ export async function openSettledImage(imagePath: string): Promise<OpenImage> {
     }
     await sleep(TIME_STAMP_TICKS_MS);
   }
+}
+
+/** Closes the files and overwrites the keys of an image that is used no more, in no thread. */
+export function closeImage({ keys, layers }: OpenImage): void {
+  forgetKeys(keys);
+  closeLayers(layers);
 }
 
 function backingProblems(path: string, qcow2: Qcow2Metadata | undefined): string[] {

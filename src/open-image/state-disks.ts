@@ -91,7 +91,7 @@ export class StateDisks {
   }
 
   #reader(depth: number, backing: Disk | undefined): Qcow2Image {
-    const { layers, clusterMemories } = this.#image;
+    const { layers, clusterMemories, keys } = this.#image;
     const layer: Layer | undefined = layers[depth];
     const clusterMemory = clusterMemories[depth];
     if (layer?.qcow2 === undefined || clusterMemory === undefined) {
@@ -100,7 +100,7 @@ export class StateDisks {
     const sliceCacheBytes = Math.max(MIN_SLICE_CACHE_BYTES, Math.floor(SLICE_CACHE_BYTES / layers.length));
     return new Qcow2Image(
       { ...layer.qcow2, storage: new FileStorage(layer.file) },
-      { backing, clusterMemory, sliceCacheBytes },
+      { backing, key: keys[depth], clusterMemory, sliceCacheBytes },
     );
   }
 }

@@ -113,16 +113,6 @@ describe('a backing chain', () => {
         expect(error.message).toContain('is neither a regular file nor a block device');
       }
     }));
-
-  test('with an encrypted file in it is refused', () =>
-    withTemporaryFolder((folder) => {
-      const secret = ['--object', 'secret,id=s,data=x'];
-      const options = 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10';
-      qemuImg(folder, 'create', '-q', ...secret, '-f', 'qcow2', '-o', options, 'base.qcow2', '1M');
-      createOverlay(folder, 'top.qcow2', 'base.qcow2');
-      const error = catchError(() => openImage(`${folder}/top.qcow2`));
-      expect(error.message).toContain(`${folder}/base.qcow2 uses LUKS encryption`);
-    }));
 });
 
 describe('a file that changes', () => {

@@ -1,0 +1,126 @@
+/** The keys of the encrypted layers of an image. */
+
+import { createHash } from 'node:crypto';
+import { Qcow2fsError } from '../errors.ts';
+import { keyBytesOf, toVolumeKey, type VolumeKey } from '../luks/volume-key.ts';
+import { type Encryption, encryptionCipher, unlockEncryption } from '../qcow2/encryption.ts';
+import type { Qcow2Metadata } from '../qcow2/open-qcow2.ts';
+import { FileStorage } from '../storage/file-storage.ts';
+import { closeLayers, type Layer, openBackingChain, openTopLayer } from './layers.ts';
+
+/** A layer that is encrypted. */
+export interface EncryptedLayer extends Layer {
+  readonly qcow2: Qcow2Metadata & { readonly encryption: Encryption };
+}
+
+/**
+ * Gives the key of a layer; `depth` 0 is the image itself.
+ * @throws Qcow2fsError LOCKED, DAMAGED, …: then the image is not opened.
+ */
+export type KeySource = (layer: EncryptedLayer, depth: number) => VolumeKey;
+
+/** Asks for the passphrases of files, in their order; only called with at least one. */
+export type PassphraseSource = (files: readonly string[]) => Promise<readonly Buffer[]>;
+
+/** A key on its way to another process, with the layer that it is for. */
+export interface LayerKey {
+  readonly depth: number;
+  /** Of the file and its encryption, so that the key cannot meet another one. Not secret. */
+  readonly identity: string;
+  readonly key: Buffer;
+}
+
+/** No keys: an encrypted image is refused. */
+export const withoutKeys: KeySource = ({ file }) => {
+  throw new Qcow2fsError('LOCKED', `${file.path} is encrypted: its passphrase is needed`, {
+    data: { file: file.path },
+  });
+};
+
+/** One passphrase for all layers. */
+export function withPassphrase(passphrase: Buffer): KeySource {
+  return (layer) => unlockLayer(layer, passphrase);
+}
+
+/** Keys that `unlockImage` has found, perhaps in another process. */
+export function withKeys(keys: readonly LayerKey[]): KeySource {
+  return (layer, depth) => {
+    const found = keys.find((key) => key.depth === depth);
+    if (found === undefined) return withoutKeys(layer, depth);
+    if (found.identity !== identityOf(layer)) {
+      throw new Qcow2fsError('STALE', `${layer.file.path} was changed while it was unlocked: try again`, {
+        data: { file: layer.file.path },
+      });
+    }
+    return toVolumeKey(encryptionCipher(layer.qcow2.encryption), Buffer.from(found.key));
+  };
+}
+
+/**
+ * The key of each layer, undefined for those that are not encrypted.
+ * @throws Qcow2fsError what `source` throws; DAMAGED for a header that no key can help.
+ */
+export function keysOfLayers(layers: readonly Layer[], source: KeySource): (VolumeKey | undefined)[] {
+  return layers.map((layer, depth) => {
+    if (!isEncrypted(layer)) return undefined;
+    // What cannot be decrypted by any key needs none to say so.
+    encryptionCipher(layer.qcow2.encryption);
+    return source(layer, depth);
+  });
+}
+
+/**
+ * Asks for the passphrases that an image and its backing files need, and finds the keys. An image that cannot be opened
+ * needs none: whoever opens it next says why.
+ * @throws Qcow2fsError LOCKED for a wrong passphrase; UNSUPPORTED, DAMAGED, PAST_END, IO; what `passphrasesOf` throws.
+ */
+export async function unlockImage(imagePath: string, passphrasesOf: PassphraseSource): Promise<LayerKey[]> {
+  const layers = openAll(imagePath);
+  try {
+    const encrypted = layers.flatMap((layer, depth) => (isEncrypted(layer) ? [{ layer, depth }] : []));
+    if (encrypted.length === 0) return [];
+    for (const { layer } of encrypted) encryptionCipher(layer.qcow2.encryption);
+    const passphrases = await passphrasesOf(encrypted.map(({ layer }) => layer.file.path));
+    try {
+      return encrypted.map(({ layer, depth }, index) => {
+        const key = unlockLayer(layer, passphrases[index] ?? Buffer.alloc(0));
+        return { depth, identity: identityOf(layer), key: keyBytesOf(key) };
+      });
+    } finally {
+      for (const passphrase of passphrases) passphrase.fill(0);
+    }
+  } finally {
+    closeLayers(layers);
+  }
+}
+
+function isEncrypted(layer: Layer): layer is EncryptedLayer {
+  return layer.qcow2?.encryption !== undefined;
+}
+
+function unlockLayer({ file, qcow2 }: EncryptedLayer, passphrase: Buffer): VolumeKey {
+  return unlockEncryption(new FileStorage(file), qcow2.encryption, passphrase);
+}
+
+function openAll(imagePath: string): Layer[] {
+  const layers: Layer[] = [];
+  try {
+    layers.push(openTopLayer(imagePath));
+    openBackingChain(layers);
+    return layers;
+  } catch (error) {
+    if (!(error instanceof Qcow2fsError)) throw error;
+    closeLayers(layers);
+    return [];
+  }
+}
+
+/** Changes with all that a key belongs to, but not when key slots are added or removed. */
+function identityOf({ file, qcow2: { encryption } }: EncryptedLayer): string {
+  const hash = createHash('sha256').update(`${file.identity} ${encryption.format} `);
+  if (encryption.format === 'luks') {
+    const { cipherName, cipherMode, masterKeyDigest, masterKeySalt } = encryption.volume.header;
+    hash.update(`${cipherName} ${cipherMode} `).update(masterKeySalt).update(masterKeyDigest);
+  }
+  return hash.digest('hex');
+}

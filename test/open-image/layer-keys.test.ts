@@ -1,0 +1,71 @@
+/** Keys of encrypted layers, on images that qemu-img writes. */
+
+import fs from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { unlockImage, withKeys, withPassphrase } from '../../src/open-image/layer-keys.ts';
+import { closeImage, openImage } from '../../src/open-image/open-image.ts';
+import { createEncryptedImage } from '../oracle/encrypted.ts';
+import { catchError } from '../support/catch-error.ts';
+import { runCommand } from '../support/run-command.ts';
+import { withTemporaryFolder } from '../support/temporary-folder.ts';
+
+/** Its passphrase is `x`. */
+function createEncrypted(folder: string, name: string): void {
+  const options = ['encrypt.format=luks', 'encrypt.iter-time=10'];
+  createEncryptedImage({ path: `${folder}/${name}`, passphrase: 'x', options, sizeBytes: 1 << 20 });
+}
+
+function createOverlay(folder: string, image: string, backing: string): void {
+  const args = ['create', '-q', '-u', '-f', 'qcow2', '-b', backing, '-F', 'qcow2', `${folder}/${image}`, '1M'];
+  runCommand('qemu-img', args);
+}
+
+function descriptorCount(): number {
+  return fs.readdirSync('/proc/self/fd').length;
+}
+
+test('a backing chain with an encrypted file in it is refused without its passphrase', () =>
+  withTemporaryFolder((folder) => {
+    createEncrypted(folder, 'base.qcow2');
+    createOverlay(folder, 'top.qcow2', 'base.qcow2');
+    const before = descriptorCount();
+    const error = catchError(() => openImage(`${folder}/top.qcow2`));
+    expect(error.code).toBe('LOCKED');
+    expect(error.message).toBe(`${folder}/base.qcow2 is encrypted: its passphrase is needed`);
+    const wrong = catchError(() => openImage(`${folder}/top.qcow2`, withPassphrase(Buffer.from('y'))));
+    expect(wrong.message).toContain(`${folder}/base.qcow2: the passphrase is wrong`);
+    expect(descriptorCount()).toBe(before);
+    const image = openImage(`${folder}/top.qcow2`, withPassphrase(Buffer.from('x')));
+    expect(image.keys.map((key) => key !== undefined)).toEqual([false, true]);
+    closeImage(image);
+  }));
+
+describe('keys that were found before', () => {
+  test('open the image that they are of, and no other', () =>
+    withTemporaryFolder(async (folder) => {
+      const image = `${folder}/top.qcow2`;
+      createEncrypted(folder, 'top.qcow2');
+      const before = descriptorCount();
+      const passphrase = Buffer.from('x');
+      const keys = await unlockImage(image, async () => [passphrase]);
+      expect(passphrase[0]).toBe(0);
+      expect(descriptorCount()).toBe(before);
+      const open = openImage(image, withKeys(keys));
+      const memory = open.keys[0]?.memory ?? new SharedArrayBuffer(0);
+      expect(Buffer.from(memory).equals(keys[0]?.key ?? Buffer.alloc(0))).toBe(true);
+      closeImage(open);
+      expect(Buffer.from(memory).equals(Buffer.alloc(64))).toBe(true);
+      expect(catchError(() => openImage(image, withKeys([]))).code).toBe('LOCKED');
+      createEncrypted(folder, 'top.qcow2');
+      expect(catchError(() => openImage(image, withKeys(keys))).code).toBe('STALE');
+      expect(descriptorCount()).toBe(before);
+    }));
+
+  test('are not asked for when nothing is encrypted, or the image cannot be opened', () =>
+    withTemporaryFolder(async (folder) => {
+      const never = () => Promise.reject(new Error('asked'));
+      createOverlay(folder, 'top.qcow2', 'gone.qcow2');
+      expect(await unlockImage(`${folder}/top.qcow2`, never)).toEqual([]);
+      expect(await unlockImage(`${folder}/gone.qcow2`, never)).toEqual([]);
+    }));
+});
