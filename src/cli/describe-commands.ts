@@ -1,6 +1,7 @@
 /** `qcow2fs list` and `qcow2fs info`: what the image file says. Neither needs the backing files. */
 
 import { warn } from '../common/logging.ts';
+import type { EncryptionDescription } from '../open-image/describe-encryption.ts';
 import { describeInfo, describeList, type ImageInfo, type ImageList } from '../open-image/describe-image.ts';
 import { closeLayers } from '../open-image/layers.ts';
 import { type ImageHeader, openImageChain, openImageHeader } from '../open-image/open-image.ts';
@@ -57,12 +58,13 @@ function toInfoText(info: ImageInfo): string {
     ['lazy refcounts', yesNo(info.lazyRefcounts)],
     ['dirty', info.dirty ? 'yes: a writer was not shut down cleanly, refcounts may be out of date' : 'no'],
     ['corrupt', info.corrupt ? 'yes: QEMU found damage and marked it' : 'no'],
+    ...encryptionRows(info.encryption),
     ['snapshots', String(info.snapshots.length)],
     ...info.chain
       .slice(1)
-      .map(({ file, format, virtualSizeBytes }, index): [string, string] => [
+      .map(({ file, format, virtualSizeBytes, encryption }, index): [string, string] => [
         `backing file ${index + 1}`,
-        `${file} (${format}, ${formatSize(virtualSizeBytes)})`,
+        `${file} (${format}, ${formatSize(virtualSizeBytes)}${encryption === null ? '' : ', encrypted'})`,
       ]),
   ];
   if (info.backingFile !== null && info.chain.length === 1)
@@ -70,6 +72,19 @@ function toInfoText(info: ImageInfo): string {
   if (info.unsupportedFeatures.length > 0)
     rows.push(['cannot be mounted', `it uses ${info.unsupportedFeatures.join(', ')}`]);
   return formatTable(rows.map(([name, value]) => [`${name}:`, toPrintable(value)]));
+}
+
+function encryptionRows(encryption: EncryptionDescription | null): [string, string][] {
+  if (encryption === null) return [['encryption', 'no']];
+  const { format, cipher, keyBits, hash, keySlots } = encryption;
+  if (cipher === null) return [['encryption', format]];
+  const rows: [string, string][] = [['encryption', `${format}, ${cipher}, key of ${keyBits} bits`]];
+  if (hash === null || keySlots === null) return rows;
+  return [
+    ...rows,
+    ['key hash', hash],
+    ['key slots in use', `${keySlots.used.join(', ') || 'none'} of 0 to ${keySlots.count - 1}`],
+  ];
 }
 
 function exactSize(bytes: number): string {

@@ -6,11 +6,13 @@ import { mountInBackground, mountInForeground } from '../daemon/start-daemon.ts'
 import { unmount } from '../daemon/stop-mount.ts';
 import { runDemo } from '../demo/run-demo.ts';
 import { type DescribeOptions, infoCommand, listCommand } from './describe-commands.ts';
+import { passphraseSource } from './passphrases.ts';
 
 interface MountFlags {
   readonly foreground?: boolean;
   readonly directIo?: boolean;
   readonly logFile?: string;
+  readonly passphraseFile?: readonly string[];
 }
 
 /** The program; `exit` is called with the exit code of a command that ran in the foreground. */
@@ -29,11 +31,18 @@ export function createProgram(exit: (code: number) => void): Command {
     .option('-f, --foreground', 'stay in the foreground until it is unmounted')
     .option('--direct-io', 'do not keep what was read in the page cache')
     .option('--log-file <FILE>', 'write the messages of the background process to FILE')
+    .option(
+      '--passphrase-file <FILE>',
+      'read the passphrase of an encrypted image from FILE, or from standard input (-); once for all files of a chain, ' +
+        'or once for each',
+      (file: string, files: readonly string[] = []) => [...files, file],
+    )
     .action(async (image: string, mountpoint: string, flags: MountFlags) => {
       const options = {
         imagePath: image,
         mountpoint,
         directIo: flags.directIo === true,
+        passphrasesOf: passphraseSource(flags.passphraseFile ?? []),
         ...(flags.logFile === undefined ? {} : { logFile: flags.logFile }),
       };
       if (flags.foreground === true) exit(await mountInForeground(options));

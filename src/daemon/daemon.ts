@@ -10,6 +10,8 @@ import type { Mount } from '../fuse/mountinfo.ts';
 import { raiseReadAhead } from '../fuse/read-ahead.ts';
 import { unmountLazily } from '../fuse/unmount.ts';
 import { startWatchdog } from '../fuse/watchdog.ts';
+import type { LayerKey } from '../open-image/layer-keys.ts';
+import { forgetLayerKeys, receiveKeys } from './key-pipe.ts';
 import type { DaemonOptions } from './mount-options.ts';
 import type { ServedImage } from './served-image.ts';
 import { Stopper } from './stopper.ts';
@@ -17,7 +19,10 @@ import { type PoolEnd, WorkerPool } from './worker-pool.ts';
 
 /** Where the file system comes from. */
 export interface ImageSource {
-  open(imagePath: string): Promise<ServedImage>;
+  /** `keys` are those of its encrypted files; overwritten when this is done. */
+  open(imagePath: string, keys: readonly LayerKey[]): Promise<ServedImage>;
+  /** No thread uses it any more. */
+  close?(served: ServedImage): void;
   /** The script of a worker thread that serves it. */
   readonly workerEntry: URL;
 }
@@ -32,7 +37,7 @@ export async function runDaemon(
   source: ImageSource,
   onReady: (stopper: Stopper) => void,
 ): Promise<number> {
-  const served = await source.open(options.imagePath);
+  const served = await openImage(options, source);
   const fd = openDevice();
   const serveOptions = { directIo: options.directIo };
   const pool = new WorkerPool({ entry: source.workerEntry, fd, served, options: serveOptions });
@@ -46,6 +51,17 @@ export async function runDaemon(
   } catch (error) {
     await pool.abandon();
     throw error;
+  } finally {
+    source.close?.(served);
+  }
+}
+
+async function openImage(options: DaemonOptions, source: ImageSource): Promise<ServedImage> {
+  const keys = options.hasKeys ? receiveKeys() : [];
+  try {
+    return await source.open(options.imagePath, keys);
+  } finally {
+    forgetLayerKeys(keys);
   }
 }
 

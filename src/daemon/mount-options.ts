@@ -1,5 +1,7 @@
 /** What is to be mounted, where and how. */
 
+import type { PassphraseSource } from '../open-image/layer-keys.ts';
+
 export interface MountOptions {
   readonly imagePath: string;
   readonly mountpoint: string;
@@ -7,6 +9,8 @@ export interface MountOptions {
   readonly directIo: boolean;
   /** Where a daemon in the background writes its warnings; without it, to the system log. */
   readonly logFile?: string;
+  /** Asked once if files are encrypted; without it, they are refused. */
+  readonly passphrasesOf?: PassphraseSource;
 }
 
 /** What the daemon's process gets, as JSON in its second argument; both paths are absolute. */
@@ -17,4 +21,6 @@ export interface DaemonOptions {
   readonly directIo: boolean;
   /** The starting process stays: the daemon stops when it ends. */
   readonly isForeground: boolean;
+  /** Keys are on their way: see `key-pipe.ts`. */
+  readonly hasKeys: boolean;
 }

@@ -2,7 +2,8 @@
 
 import type { FileSystem, Timestamp } from '../filesystem/file-system.ts';
 import { describeCurrent, describeInfo, describeSnapshot } from '../open-image/describe-image.ts';
-import { type OpenImage, openSettledImage } from '../open-image/open-image.ts';
+import { type LayerKey, withKeys } from '../open-image/layer-keys.ts';
+import { closeImage, type OpenImage, openSettledImage } from '../open-image/open-image.ts';
 import { StateDisks } from '../open-image/state-disks.ts';
 import type { OpenFile } from '../storage/file-storage.ts';
 import type { Catalogue, Contents } from '../tree/catalogue.ts';
@@ -19,11 +20,16 @@ export interface ServedImage {
  * Opens the image and all it stands on, and checks that it can be served.
  * @throws Qcow2fsError with what is wrong.
  */
-export async function openServedImage(imagePath: string): Promise<ServedImage> {
-  const image = await openSettledImage(imagePath);
+export async function openServedImage(imagePath: string, keys: readonly LayerKey[]): Promise<ServedImage> {
+  const image = await openSettledImage(imagePath, withKeys(keys));
   const disks = new StateDisks(image);
   disks.requireUnchanged();
   return { imagePath, image };
+}
+
+/** Overwrites its keys and closes its files. */
+export function closeServedImage({ image }: ServedImage): void {
+  closeImage(image);
 }
 
 /** The file system over a served image; any thread can have one. */

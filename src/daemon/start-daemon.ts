@@ -3,10 +3,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import os from 'node:os';
 import path from 'node:path';
-import type { Readable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import { Qcow2fsError } from '../errors.ts';
+import { type LayerKey, unlockImage } from '../open-image/layer-keys.ts';
 import { checkMountpoint } from './check-mountpoint.ts';
 import { type DaemonLog, openDaemonLog } from './daemon-log.ts';
+import { KEYS_FD, sendKeys } from './key-pipe.ts';
 import type { DaemonOptions, MountOptions } from './mount-options.ts';
 import { resolveSymlinks } from './mountpoint-path.ts';
 import { REPORT_FD, readReport } from './start-report.ts';
@@ -25,10 +27,10 @@ export interface StartHooks {
  * @throws Qcow2fsError with what went wrong, also in the daemon; nothing is mounted then.
  */
 export async function mountInBackground(options: MountOptions, hooks: StartHooks = {}): Promise<void> {
-  const daemonOptions = await toDaemonOptions(options, false);
+  const { daemonOptions, keys } = await prepare(options, false);
   const log = openDaemonLog(options.logFile);
   try {
-    const daemon = spawnDaemon(daemonOptions, log, hooks);
+    const daemon = spawnDaemon(daemonOptions, keys, log, hooks);
     await waitUntilReady(daemon, options.mountpoint);
     hooks.onReady?.();
     reportPipe(daemon).destroy();
@@ -45,11 +47,11 @@ export async function mountInBackground(options: MountOptions, hooks: StartHooks
  * @throws Qcow2fsError if the mount never could be used.
  */
 export async function mountInForeground(options: MountOptions, hooks: StartHooks = {}): Promise<number> {
-  const daemonOptions = await toDaemonOptions(options, true);
+  const { daemonOptions, keys } = await prepare(options, true);
   const log: DaemonLog =
     options.logFile === undefined ? { stderr: process.stderr.fd, close: () => {} } : openDaemonLog(options.logFile);
   try {
-    const daemon = spawnDaemon(daemonOptions, log, hooks);
+    const daemon = spawnDaemon(daemonOptions, keys, log, hooks);
     const exitCode = exitCodeOf(daemon);
     const passOn = (signal: NodeJS.Signals) => daemon.kill(signal);
     for (const signal of STOP_SIGNALS) process.on(signal, passOn);
@@ -65,13 +67,16 @@ export async function mountInForeground(options: MountOptions, hooks: StartHooks
   }
 }
 
-async function toDaemonOptions(options: MountOptions, isForeground: boolean): Promise<DaemonOptions> {
-  return {
-    imagePath: toAbsolutePath(options.imagePath),
-    mountpoint: await checkMountpoint(options.mountpoint, options.imagePath),
-    directIo: options.directIo,
-    isForeground,
-  };
+/** Passphrases are asked for last: when nothing else can be wrong with the command. */
+async function prepare(
+  options: MountOptions,
+  isForeground: boolean,
+): Promise<{ daemonOptions: DaemonOptions; keys: readonly LayerKey[] }> {
+  const imagePath = toAbsolutePath(options.imagePath);
+  const mountpoint = await checkMountpoint(options.mountpoint, options.imagePath);
+  const keys = options.passphrasesOf === undefined ? [] : await unlockImage(imagePath, options.passphrasesOf);
+  const daemonOptions = { imagePath, mountpoint, directIo: options.directIo, isForeground, hasKeys: keys.length > 0 };
+  return { daemonOptions, keys };
 }
 
 /**
@@ -86,14 +91,21 @@ function toAbsolutePath(imagePath: string): string {
 }
 
 /** In a session of its own: signals of the terminal reach it through its starter only. */
-function spawnDaemon(options: DaemonOptions, log: DaemonLog, hooks: StartHooks): ChildProcess {
+function spawnDaemon(
+  options: DaemonOptions,
+  keys: readonly LayerKey[],
+  log: DaemonLog,
+  hooks: StartHooks,
+): ChildProcess {
   const entry = hooks.daemonEntry ?? new URL('./main.js', import.meta.url);
-  return spawn(process.execPath, [entry.pathname, JSON.stringify(options)], {
+  const daemon = spawn(process.execPath, [entry.pathname, JSON.stringify(options)], {
     detached: true,
     // A working directory of a daemon would keep its file system busy.
     cwd: '/',
-    stdio: ['ignore', log.stderr, log.stderr, 'pipe'],
+    stdio: ['ignore', log.stderr, log.stderr, 'pipe', ...(options.hasKeys ? (['pipe'] as const) : [])],
   });
+  if (options.hasKeys) sendKeys(daemon.stdio[KEYS_FD] as Writable, keys);
+  return daemon;
 }
 
 async function waitUntilReady(daemon: ChildProcess, mountpoint: string): Promise<void> {

@@ -100,6 +100,7 @@ describe('info', () => {
         compressionType: specific.data['compression-type'],
         extendedL2: specific.data['extended-l2'],
         corrupt: specific.data.corrupt,
+        encryption: null,
         backingFile: null,
         unsupportedFeatures: [],
         problems: [],
@@ -116,13 +117,28 @@ describe('info', () => {
       expect(stderr).toContain('gone.raw: no such file');
     }));
 
-  test('needs no key for an encrypted image, and says that it cannot be mounted', () =>
+  test('needs no key for an encrypted image, and says how it is encrypted', () =>
     withTemporaryFolder((folder) => {
       const image = `${folder}/secret.qcow2`;
       const options = 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10';
       qemuImg('create', '-q', '--object', 'secret,id=s,data=x', '-f', 'qcow2', '-o', options, image, '1M');
       expect(qcow2fs('list', image).status).toBe(0);
-      expect(qcow2fs('info', image).stdout).toContain('it uses LUKS encryption');
+      expect(qcow2fs('info', image).stdout).toMatch(/^encryption: +luks, aes-xts-plain64, key of 512 bits$/m);
+    }));
+});
+
+describe('an encryption that is not supported', () => {
+  test('is named, by info and by mount', () =>
+    withTemporaryFolder((folder) => {
+      const image = `${folder}/secret.qcow2`;
+      const options = 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10,encrypt.cipher-alg=serpent-256';
+      qemuImg('create', '-q', '--object', 'secret,id=s,data=x', '-f', 'qcow2', '-o', options, image, '1M');
+      expect(qcow2fs('list', image).status).toBe(0);
+      expect(qcow2fs('info', image).stdout).toMatch(/^cannot be mounted: .*LUKS .*"serpent" is not supported/m);
+      fs.mkdirSync(`${folder}/mnt`);
+      const { status, stderr } = qcow2fs('mount', '--passphrase-file', '/dev/null', image, `${folder}/mnt`);
+      expect(status).toBe(1);
+      expect(stderr).toMatch(/^qcow2fs: [^\n]*"serpent" is not supported[^\n]*\n$/);
     }));
 });
 

@@ -1,0 +1,82 @@
+/**
+ * How keys get from the starting process to the daemon: through a pipe on descriptor 4, as other users can see the arguments
+ * and root the environment of a process for as long as it lives.
+ *
+ * One line of JSON says which keys follow; their bytes come behind it, so that no key is ever in a string, which could not
+ * be overwritten.
+ */
+
+import fs from 'node:fs';
+import type { Writable } from 'node:stream';
+import { Qcow2fsError } from '../errors.ts';
+import type { LayerKey } from '../open-image/layer-keys.ts';
+
+/** The descriptor of the pipe in the daemon. */
+export const KEYS_FD = 4;
+
+/** A chain of 256 layers with a key each has less than this. */
+const MAX_MESSAGE_BYTES = 64 * 1024;
+
+interface KeyAnnouncement {
+  readonly depth: number;
+  readonly identity: string;
+  readonly byteCount: number;
+}
+
+/** Starter: sends the keys and overwrites them. */
+export function sendKeys(pipe: Writable, keys: readonly LayerKey[]): void {
+  const message = encodeKeys(keys);
+  forgetLayerKeys(keys);
+  // A daemon that ended already has told why, or its end will.
+  pipe.on('error', () => {});
+  pipe.end(message, () => message.fill(0));
+}
+
+/** Daemon: waits for the keys; its pipe is closed afterwards. */
+export function receiveKeys(): LayerKey[] {
+  const message = Buffer.alloc(MAX_MESSAGE_BYTES);
+  try {
+    return decodeKeys(message.subarray(0, readToEnd(message)));
+  } finally {
+    message.fill(0);
+    fs.closeSync(KEYS_FD);
+  }
+}
+
+export function forgetLayerKeys(keys: readonly LayerKey[]): void {
+  for (const { key } of keys) key.fill(0);
+}
+
+export function encodeKeys(keys: readonly LayerKey[]): Buffer {
+  const announcements: KeyAnnouncement[] = keys.map(({ depth, identity, key }) => ({
+    depth,
+    identity,
+    byteCount: key.length,
+  }));
+  return Buffer.concat([Buffer.from(`${JSON.stringify(announcements)}\n`), ...keys.map(({ key }) => key)]);
+}
+
+/** @throws Qcow2fsError INTERNAL if it is not all of a message: the starter has ended meanwhile. */
+export function decodeKeys(message: Buffer): LayerKey[] {
+  const end = message.indexOf('\n');
+  if (end < 0) throw new Qcow2fsError('INTERNAL', 'the keys of the image did not arrive');
+  let offset = end + 1;
+  return (JSON.parse(message.toString('utf8', 0, end)) as KeyAnnouncement[]).map(({ depth, identity, byteCount }) => {
+    const key = Buffer.alloc(byteCount);
+    if (message.copy(key, 0, offset, offset + byteCount) !== byteCount) {
+      throw new Qcow2fsError('INTERNAL', 'the keys of the image did not arrive whole');
+    }
+    offset += byteCount;
+    return { depth, identity, key };
+  });
+}
+
+function readToEnd(target: Buffer): number {
+  let length = 0;
+  while (length < target.length) {
+    const count = fs.readSync(KEYS_FD, target, length, target.length - length, null);
+    if (count === 0) break;
+    length += count;
+  }
+  return length;
+}

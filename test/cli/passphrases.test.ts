@@ -1,0 +1,58 @@
+import fs from 'node:fs';
+import { expect, test } from 'vitest';
+import { passphraseSource, readPassphraseFile } from '../../src/cli/passphrases.ts';
+import { LineBuffer } from '../../src/cli/prompt-passphrase.ts';
+import { catchError } from '../support/catch-error.ts';
+import { withTemporaryFolder } from '../support/temporary-folder.ts';
+
+test.each([
+  ['geheim', 'geheim'],
+  ['geheim\n', 'geheim'],
+  ['geheim\n\n', 'geheim\n'],
+  ['geheim\r\n', 'geheim\r'],
+  [' two\nlines ', ' two\nlines '],
+  ['', ''],
+  ['\n', ''],
+])('of the file %j the passphrase is %j', (content, passphrase) =>
+  withTemporaryFolder((folder) => {
+    fs.writeFileSync(`${folder}/key`, content);
+    expect(readPassphraseFile(`${folder}/key`).toString()).toBe(passphrase);
+  }),
+);
+
+test('a file that has no end is refused', () => {
+  expect(catchError(() => readPassphraseFile('/dev/zero')).message).toContain('/dev/zero is longer than');
+});
+
+test('a file that is not there is named', () => {
+  const error = catchError(() => readPassphraseFile('/nowhere/key'));
+  expect(error.code).toBe('IO');
+  expect(error.message).toContain('/nowhere/key');
+});
+
+test('one file serves all encrypted files, and several are taken in their order', () =>
+  withTemporaryFolder(async (folder) => {
+    const [one, two] = [`${folder}/1`, `${folder}/2`];
+    fs.writeFileSync(one, 'one\n');
+    fs.writeFileSync(two, 'two\n');
+    const read = async (paths: string[], files: string[]) => (await passphraseSource(paths)(files)).map(String);
+    expect(await read([one], ['a', 'b', 'c'])).toEqual(['one', 'one', 'one']);
+    expect(await read([two, one], ['a', 'b'])).toEqual(['two', 'one']);
+    await expect(read([one, two], ['a', 'b', 'c'])).rejects.toMatchObject({ code: 'USAGE' });
+    await expect(read([one, two], ['a'])).rejects.toMatchObject({ code: 'USAGE' });
+  }));
+
+test.each([
+  ['secret\r', 'done', 'secret'],
+  ['secret\n', 'done', 'secret'],
+  ['wrong\x15secret\r', 'done', 'secret'],
+  ['secreX\x7ft\r', 'done', 'secret'],
+  ['\x7f\x7f\xc3\xbc\x08u\r', 'done', 'u'],
+  ['sec', 'open', 'sec'],
+  ['sec\x03', 'given-up', 'sec'],
+  ['\x04', 'given-up', ''],
+])('what is typed as %j', (typed, state, text) => {
+  const line = new LineBuffer();
+  expect(line.take(Buffer.from(typed, 'latin1'))).toBe(state);
+  expect(line.bytes.toString()).toBe(text);
+});
