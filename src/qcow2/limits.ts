@@ -19,6 +19,12 @@ export const MAX_SNAPSHOT_COUNT = 65536;
 export const MAX_SNAPSHOT_TABLE_BYTES = 64 * MIB;
 /** QCOW_MAX_SNAPSHOT_EXTRA_DATA. */
 export const MAX_SNAPSHOT_EXTRA_DATA_BYTES = 1024;
+/** QCOW2_MAX_BITMAPS. */
+export const MAX_BITMAP_COUNT = 65535;
+/** QCOW2_MAX_BITMAP_DIRECTORY_SIZE. */
+export const MAX_BITMAP_DIRECTORY_BYTES = 1024 * MAX_BITMAP_COUNT;
+/** BME_MAX_TABLE_SIZE, in entries. */
+export const MAX_BITMAP_TABLE_SIZE = 0x800_0000;
 /** qcow2_do_open: "Backing file name too long". */
 export const MAX_BACKING_NAME_BYTES = 1023;
 /** The virtual size is counted in sectors. */

@@ -164,7 +164,8 @@ function checkCompressionType(storage: Storage, header: Header): void {
   }
 }
 
-function readExtensions(storage: Storage, header: Header, clusterBytes: number, problems: string[]) {
+/** The header extensions; what is wrong with them is added to `problems`. */
+export function readExtensions(storage: Storage, header: Header, clusterBytes: number, problems: string[]) {
   const end =
     header.backingFileOffset > header.headerLength && header.backingFileOffset < clusterBytes
       ? header.backingFileOffset

@@ -45,6 +45,8 @@ export const QCOW2_COMPAT_LAZY_REFCOUNTS = 1n << 0n;
 export const QCOW_CRYPT_NONE = 0;
 export const QCOW_CRYPT_AES = 1;
 export const QCOW_CRYPT_LUKS = 2;
+/** Autoclear feature bits. */
+export const QCOW2_AUTOCLEAR_BITMAPS = 1n << 0n;
 
 export const QCOW2_COMPRESSION_TYPE_ZLIB = 0;
 export const QCOW2_COMPRESSION_TYPE_ZSTD = 1;

@@ -33,6 +33,21 @@ export function isCompressedEntry(high: number): boolean {
   return (high & 0x4000_0000) !== 0;
 }
 
+/** QCOW_OFLAG_COPIED, bit 63. */
+export function isCopiedEntry(high: number): boolean {
+  return (high & 0x8000_0000) !== 0;
+}
+
+/** L1E_RESERVED_MASK, bits 0-8 and 56-62. */
+export function hasReservedL1Bits(high: number, low: number): boolean {
+  return (high & 0x7f00_0000) !== 0 || (low & 0x1ff) !== 0;
+}
+
+/** L2E_STD_RESERVED_MASK, bits 1-8 and 56-61, of an entry that is not compressed. */
+export function hasReservedL2Bits(high: number, low: number): boolean {
+  return (high & 0x3f00_0000) !== 0 || (low & 0x1fe) !== 0;
+}
+
 /** QCOW_OFLAG_ZERO, bit 0. */
 export function isZeroEntry(low: number): boolean {
   return (low & 1) !== 0;
