@@ -1,0 +1,68 @@
+/** What every step of a check needs to know of the image. */
+
+import { Qcow2fsError } from '../../errors.ts';
+import type { Qcow2File } from '../open-qcow2.ts';
+import {
+  QCOW2_INCOMPAT_COMPRESSION,
+  QCOW2_INCOMPAT_CORRUPT,
+  QCOW2_INCOMPAT_DATA_FILE,
+  QCOW2_INCOMPAT_DIRTY,
+  QCOW2_INCOMPAT_EXTL2,
+} from '../wire/header.ts';
+import { ProblemLog } from './problem-log.ts';
+
+export interface CheckedImage {
+  readonly file: Qcow2File;
+  readonly log: ProblemLog;
+  readonly clusterBytes: number;
+  /** Clusters of the file; the last one may be a part of one. */
+  readonly clusterCount: number;
+  readonly hasDataFile: boolean;
+}
+
+/** Features that leave the tables where this check looks for them. */
+const KNOWN_FEATURES =
+  QCOW2_INCOMPAT_DIRTY |
+  QCOW2_INCOMPAT_CORRUPT |
+  QCOW2_INCOMPAT_DATA_FILE |
+  QCOW2_INCOMPAT_COMPRESSION |
+  QCOW2_INCOMPAT_EXTL2;
+
+/** QEMU's limit (qcow2_check_refcounts: INT_MAX); it also bounds what is kept per window. */
+const MAX_CLUSTER_COUNT = 2 ** 31 - 1;
+
+/** @throws Qcow2fsError UNSUPPORTED or DAMAGED if the image cannot be checked at all. */
+export function toCheckedImage(file: Qcow2File): CheckedImage {
+  const { header, storage, clusterBytes } = file;
+  const data = { file: storage.name };
+  const unknown = header.incompatibleFeatures & ~KNOWN_FEATURES;
+  if (unknown !== 0n) {
+    const bits = `0x${unknown.toString(16)}`;
+    throw new Qcow2fsError(
+      'UNSUPPORTED',
+      `${storage.name} cannot be checked: it uses unknown incompatible features (${bits})`,
+      { data: { ...data, features: bits } },
+    );
+  }
+  if (header.refcountTableOffset % clusterBytes !== 0) {
+    throw new Qcow2fsError(
+      'DAMAGED',
+      `${storage.name} cannot be checked: header field refcount_table_offset is ${header.refcountTableOffset}, ` +
+        'which is not cluster aligned',
+      { data: { ...data, field: 'refcount_table_offset' } },
+    );
+  }
+  const clusterCount = Math.ceil(storage.sizeBytes / clusterBytes);
+  if (clusterCount > MAX_CLUSTER_COUNT) {
+    throw new Qcow2fsError('UNSUPPORTED', `${storage.name} cannot be checked: it has ${clusterCount} clusters`, {
+      data: { ...data, clusterCount },
+    });
+  }
+  return {
+    file,
+    log: new ProblemLog(),
+    clusterBytes,
+    clusterCount,
+    hasDataFile: (header.incompatibleFeatures & QCOW2_INCOMPAT_DATA_FILE) !== 0n,
+  };
+}

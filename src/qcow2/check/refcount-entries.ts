@@ -1,0 +1,34 @@
+/** Entries of a refcount block (docs/interop/qcow2.txt, "Host cluster management"): 1 to 64 bits wide. */
+
+/** What stands for a refcount that cannot be read. */
+export const REFCOUNT_UNKNOWN = 0xffff_ffff;
+/** Larger refcounts count as this one: no file holds as many references. */
+export const REFCOUNT_CEILING = 0xffff_fffe;
+
+/** The most that an entry can hold, as far as this check counts. */
+export function maxRefcount(refcountOrder: number): number {
+  return Math.min(REFCOUNT_CEILING, 2 ** (2 ** refcountOrder) - 1);
+}
+
+/**
+ * The entry at `index`. Entries are big-endian; those narrower than a byte begin at its least significant bit.
+ */
+export function refcountAt(block: Buffer, index: number, refcountOrder: number): number {
+  switch (refcountOrder) {
+    case 3:
+      return block.readUInt8(index);
+    case 4:
+      return block.readUInt16BE(index * 2);
+    case 5:
+      return Math.min(REFCOUNT_CEILING, block.readUInt32BE(index * 4));
+    case 6:
+      return block.readUInt32BE(index * 8) !== 0
+        ? REFCOUNT_CEILING
+        : Math.min(REFCOUNT_CEILING, block.readUInt32BE(index * 8 + 4));
+    default: {
+      const bits = 1 << refcountOrder;
+      const perByte = 8 >> refcountOrder;
+      return (block.readUInt8(Math.floor(index / perByte)) >> ((index % perByte) * bits)) & ((1 << bits) - 1);
+    }
+  }
+}

@@ -1,0 +1,119 @@
+/** The refcounts that the image stores: a table of offsets of refcount blocks. */
+
+import { SliceCache } from '../slice-cache.ts';
+import type { CheckedImage } from './checked-image.ts';
+import { readZeroPadded } from './read-zero-padded.ts';
+import { REFCOUNT_UNKNOWN, refcountAt } from './refcount-entries.ts';
+
+const CHUNK_BYTES = 64 * 1024;
+/** For single refcounts, which only damaged entries ask for. */
+const LOOKUP_CACHE_BYTES = 256 * 1024;
+const ENTRY_BYTES = 8;
+const RESERVED_MASK = 0x1ff;
+
+export class StoredRefcounts {
+  /** Clusters whose refcounts one block holds. */
+  readonly clustersPerBlock: number;
+  /** Entries of the refcount table: 1 Mi at most, as the header was checked. */
+  readonly blockCount: number;
+  readonly #image: CheckedImage;
+  readonly #order: number;
+  readonly #tableOffset: number;
+  readonly #chunk = Buffer.alloc(CHUNK_BYTES);
+  readonly #lookupCache: SliceCache;
+
+  constructor(image: CheckedImage) {
+    const { header, storage } = image.file;
+    this.#image = image;
+    this.#order = header.refcountOrder;
+    this.#tableOffset = header.refcountTableOffset;
+    this.clustersPerBlock = (image.clusterBytes * 8) / 2 ** header.refcountOrder;
+    this.blockCount = (header.refcountTableClusters * image.clusterBytes) / ENTRY_BYTES;
+    this.#lookupCache = new SliceCache(storage, image.clusterBytes, LOOKUP_CACHE_BYTES);
+  }
+
+  /**
+   * Calls `visit` for each entry of the table that is not zero.
+   * @throws Qcow2fsError IO.
+   */
+  forEachBlock(visit: (index: number, offset: number, hasReservedBits: boolean, entryOffset: number) => void): void {
+    const { storage } = this.#image.file;
+    const chunk = Buffer.alloc(CHUNK_BYTES);
+    const tableBytes = Math.min(this.blockCount * ENTRY_BYTES, storage.sizeBytes - this.#tableOffset);
+    for (let start = 0; start < tableBytes; start += CHUNK_BYTES) {
+      const length = Math.min(CHUNK_BYTES, this.blockCount * ENTRY_BYTES - start);
+      readZeroPadded(storage, chunk, length, this.#tableOffset + start);
+      for (let at = 0; at < length; at += ENTRY_BYTES) {
+        const high = chunk.readUInt32BE(at);
+        const low = chunk.readUInt32BE(at + 4);
+        if (high === 0 && low === 0) continue;
+        const entryOffset = this.#tableOffset + start + at;
+        visit((start + at) / ENTRY_BYTES, blockOffset(high, low), (low & RESERVED_MASK) !== 0, entryOffset);
+      }
+    }
+  }
+
+  /**
+   * Puts the refcounts of `count` clusters from `firstCluster` on into `into`; REFCOUNT_UNKNOWN for those of a block
+   * that cannot be read, zero for those without a block.
+   * @throws Qcow2fsError IO.
+   */
+  load(firstCluster: number, count: number, into: Uint32Array): void {
+    into.fill(0, 0, count);
+    for (let done = 0; done < count; ) {
+      const cluster = firstCluster + done;
+      const index = Math.floor(cluster / this.clustersPerBlock);
+      const within = cluster - index * this.clustersPerBlock;
+      const length = Math.min(count - done, this.clustersPerBlock - within);
+      const offset = this.#blockOffsetAt(index);
+      if (offset % this.#image.clusterBytes !== 0) into.fill(REFCOUNT_UNKNOWN, done, done + length);
+      else if (offset !== 0) this.#loadFromBlock(offset, within, length, into, done);
+      done += length;
+    }
+  }
+
+  /**
+   * The refcount of one cluster, also of one far past the end of the file.
+   * @throws Qcow2fsError IO.
+   */
+  lookup(cluster: number): number {
+    const index = Math.floor(cluster / this.clustersPerBlock);
+    const offset = this.#blockOffsetAt(index);
+    if (offset % this.#image.clusterBytes !== 0) return REFCOUNT_UNKNOWN;
+    if (offset === 0 || offset >= this.#image.file.storage.sizeBytes) return 0;
+    const within = cluster - index * this.clustersPerBlock;
+    // Blocks are looked at in units of 8 bytes, which hold a whole number of entries of any width.
+    const perUnit = 64 / 2 ** this.#order;
+    const at = this.#lookupCache.locate(offset + Math.floor(within / perUnit) * 8, 8);
+    if (at < 0) return 0;
+    return refcountAt(this.#lookupCache.pool.subarray(at, at + 8), within % perUnit, this.#order);
+  }
+
+  #blockOffsetAt(index: number): number {
+    if (index >= this.blockCount) return 0;
+    const position = this.#tableOffset + index * ENTRY_BYTES;
+    if (position >= this.#image.file.storage.sizeBytes) return 0;
+    const at = this.#lookupCache.locate(position, ENTRY_BYTES);
+    if (at < 0) return 0;
+    const { pool } = this.#lookupCache;
+    return blockOffset(pool.readUInt32BE(at), pool.readUInt32BE(at + 4));
+  }
+
+  /** `first` is the index within the block, and a multiple of 8: windows begin at such clusters. */
+  #loadFromBlock(offset: number, first: number, count: number, into: Uint32Array, target: number): void {
+    const perChunk = (CHUNK_BYTES * 8) / 2 ** this.#order;
+    for (let done = 0; done < count; done += perChunk) {
+      const length = Math.min(perChunk, count - done);
+      const start = offset + ((first + done) * 2 ** this.#order) / 8;
+      readZeroPadded(this.#image.file.storage, this.#chunk, Math.ceil((length * 2 ** this.#order) / 8), start);
+      for (let index = 0; index < length; index++) {
+        into[target + done + index] = refcountAt(this.#chunk, index, this.#order);
+      }
+    }
+  }
+}
+
+/** Bits 9-63 of an entry: not exact above 2^53, where no file reaches. */
+function blockOffset(high: number, low: number): number {
+  return high * 0x1_0000_0000 + (low - (low & RESERVED_MASK));
+}
