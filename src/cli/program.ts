@@ -5,6 +5,7 @@ import { Command } from 'commander';
 import { mountInBackground, mountInForeground } from '../daemon/start-daemon.ts';
 import { unmount } from '../daemon/stop-mount.ts';
 import { runDemo } from '../demo/run-demo.ts';
+import { type CheckFlags, checkCommand } from './check-command.ts';
 import { type DescribeOptions, infoCommand, listCommand } from './describe-commands.ts';
 import { passphraseSource } from './passphrases.ts';
 
@@ -15,7 +16,7 @@ interface MountFlags {
   readonly passphraseFile?: readonly string[];
 }
 
-/** The program; `exit` is called with the exit code of a command that ran in the foreground. */
+/** The program; `exit` is called with the exit code of a command that has more to say than that it is done. */
 export function createProgram(exit: (code: number) => void): Command {
   const program = new Command('qcow2fs')
     .description('Mount a qcow2 image: every snapshot, and the current state, is a read-only raw file.')
@@ -68,6 +69,14 @@ export function createProgram(exit: (code: number) => void): Command {
     .argument('<IMAGE>', 'a qcow2 image')
     .option('--json', 'print one JSON object')
     .action((image: string, options: DescribeOptions) => infoCommand(image, options));
+
+  program
+    .command('check')
+    .description('check that IMAGE is consistent; nothing is repaired')
+    .argument('<IMAGE>', 'a qcow2 image')
+    .option('--json', 'print one JSON object')
+    .addHelpText('after', '\nExit codes: 0 clean, 1 not (fully) checked, 2 corrupt or wrong usage, 3 leaks only.')
+    .action((image: string, flags: CheckFlags) => exit(checkCommand(image, flags)));
 
   program
     .command('demo')

@@ -169,7 +169,8 @@ describe('wrong use', () => {
   test('help is not an error', () => {
     const { status, stdout } = qcow2fs('--help');
     expect(status).toBe(0);
-    for (const command of ['mount', 'umount', 'list', 'info', 'demo']) expect(stdout).toContain(`  ${command} `);
+    for (const command of ['mount', 'umount', 'list', 'info', 'check', 'demo'])
+      expect(stdout).toContain(`  ${command} `);
   });
 });
 
@@ -194,3 +195,78 @@ test.each([
     }
   }),
 );
+
+describe('check', () => {
+  /** An image whose L1 table is emptied: everything it mapped is leaked. */
+  function createLeaks(folder: string): string {
+    const image = createImage(folder);
+    runCommand('qemu-io', ['-f', 'qcow2', '-c', 'write 0 1M', image]);
+    const bytes = fs.readFileSync(image);
+    const l1Offset = Number(bytes.readBigUInt64BE(40));
+    bytes.fill(0, l1Offset, l1Offset + 8);
+    fs.writeFileSync(image, bytes);
+    return image;
+  }
+
+  test('of a healthy image is exit 0, and says so', () =>
+    withTemporaryFolder((folder) => {
+      const { status, stdout, stderr } = qcow2fs('check', createImage(folder));
+      expect([status, stderr]).toEqual([0, '']);
+      expect(stdout).toMatch(/^verdict: +no problems found$/m);
+    }));
+
+  test('of an image with leaks is exit 3, with the first of them', () =>
+    withTemporaryFolder((folder) => {
+      const { status, stdout, stderr } = qcow2fs('check', createLeaks(folder));
+      expect([status, stderr]).toEqual([3, '']);
+      expect(stdout).toMatch(/^verdict: +leaks only: /m);
+      expect(stdout).toMatch(/^leaked clusters: +17 \(up to 1.06 MiB\)$/m);
+      expect(stdout).toMatch(/^leak: 17, the first 8$/m);
+      expect(stdout.match(/^ {2}at offset \d+: the refcount is 1, but there are 0 references$/gm)).toHaveLength(8);
+    }));
+
+  test('of a corrupt image is exit 2, and --json has the counts and places', () =>
+    withTemporaryFolder((folder) => {
+      const image = createImage(folder);
+      const bytes = fs.readFileSync(image);
+      bytes.writeBigUInt64BE(1n << 40n, Number(bytes.readBigUInt64BE(40)));
+      fs.writeFileSync(image, bytes);
+      const { status, stdout } = qcow2fs('check', '--json', image);
+      expect(status).toBe(2);
+      expect(JSON.parse(stdout)).toMatchObject({
+        image,
+        isClean: false,
+        corruptionCount: 1,
+        leakedClusterCount: 0,
+        uncheckedCount: 0,
+        countsByKind: { 'past-end': 1 },
+        firstProblems: [{ kind: 'past-end', offset: 2 ** 40, message: expect.stringContaining('an L2 table') }],
+        fileSizeBytes: bytes.length,
+        clusterSizeBytes: 65536,
+      });
+    }));
+
+  test('that is not complete is exit 1, with a report', () =>
+    withTemporaryFolder((folder) => {
+      const image = createImage(folder);
+      const bytes = fs.readFileSync(image);
+      bytes.writeUInt32BE(5000, Number(bytes.readBigUInt64BE(64)) + 36);
+      fs.writeFileSync(image, bytes);
+      const { status, stdout } = qcow2fs('check', image);
+      expect(status).toBe(1);
+      expect(stdout).toMatch(/^verdict: +incomplete: /m);
+      expect(stdout).toMatch(/^unchecked: 1\n {2}at offset \d+: the snapshot table cannot be read from entry 0 on/m);
+    }));
+
+  test('is not done of what is no image, or one with unknown features', () =>
+    withTemporaryFolder((folder) => {
+      expect(qcow2fs('check', `${folder}/gone`)).toMatchObject({ status: 1, stdout: '' });
+      const image = createImage(folder);
+      const bytes = fs.readFileSync(image);
+      bytes.writeBigUInt64BE(1n << 60n, 72);
+      fs.writeFileSync(image, bytes);
+      const { status, stdout, stderr } = qcow2fs('check', image);
+      expect([status, stdout]).toEqual([1, '']);
+      expect(stderr).toMatch(/^qcow2fs: .* unknown incompatible features \(0x1000000000000000\)\n$/);
+    }));
+});
