@@ -102,3 +102,16 @@ export function convertToRaw(path: string, rawPath: string): void {
 function qemuIoArguments(path: string, commands: readonly string[]): string[] {
   return ['-f', 'qcow2', '-d', 'unmap', ...commands.flatMap((command) => ['-c', command]), path];
 }
+
+/** What `qemu-img check` found, and how it ended; no counts if it gave up. */
+export interface CheckReport {
+  readonly status: number | null;
+  readonly counts: Readonly<Record<string, number>> | undefined;
+  readonly stderr: string;
+}
+
+/** `imageOptions`: in place of `-f qcow2`, with the objects they need. */
+export function checkWithQemu(path: string, imageOptions: readonly string[] = ['-f', 'qcow2', path]): CheckReport {
+  const { status, stdout, stderr } = tryCommand('qemu-img', ['check', '--output=json', ...imageOptions]);
+  return { status, counts: stdout.startsWith('{') ? JSON.parse(stdout) : undefined, stderr };
+}

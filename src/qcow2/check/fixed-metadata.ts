@@ -21,7 +21,6 @@ export interface FixedMetadata {
 }
 
 /** crypt_method 2. */
-const QCOW_CRYPT_LUKS = 2;
 
 /** @throws Qcow2fsError IO. */
 export function findFixedMetadata(image: CheckedImage): FixedMetadata {

@@ -1,0 +1,167 @@
+/** `check` beside `qemu-img check`: features that have clusters of their own, or none. */
+
+import fs from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { runCommand } from '../support/run-command.ts';
+import { withTemporaryFolder } from '../support/temporary-folder.ts';
+import { DamagedImage } from './damaged-image.ts';
+import { checkHere, expectSameCheck } from './expect-same-check.ts';
+import { createImage, runQemuIo } from './qemu.ts';
+
+const MIB = 1024 * 1024;
+
+describe('persistent bitmaps', () => {
+  /** With a bitmap that has data, one that has none, and a disabled one. */
+  function createWithBitmaps(folder: string): string {
+    const image = `${folder}/bitmaps.qcow2`;
+    createImage(image, { sizeBytes: 64 * MIB, options: ['cluster_size=4k'] });
+    for (const name of ['one', 'two']) runCommand('qemu-img', ['bitmap', '--add', '-g', '512', image, name]);
+    runQemuIo(image, ['write -q 1M 64k', 'write -q 60M 512', 'write -q 30M 8M']);
+    runCommand('qemu-img', ['bitmap', '--add', '--disable', image, 'three']);
+    return image;
+  }
+
+  /** Position of the data of the header extension. */
+  const extensionAt = (image: DamagedImage) => image.read(0, 4096).indexOf(Buffer.from('23852875', 'hex')) + 8;
+
+  test('are counted as QEMU counts them', () =>
+    withTemporaryFolder((folder) => {
+      expect(expectSameCheck(createWithBitmaps(folder), 'bitmaps')).toBe(0);
+    }));
+
+  test.each<[string, number, (image: DamagedImage) => void]>([
+    ['that a writer did not keep are leaks', 3, (image) => image.writeU64(88, 0n)],
+    ['with a table entry that is invalid', 2, (image) => image.writeU64(tableOf(image), 3n)],
+    ['with a table entry that is not aligned', 2, (image) => image.writeU64(tableOf(image), 512n)],
+    ['with data past the end', 2, (image) => image.writeU64(tableOf(image), 1n << 40n)],
+    ['with a table that is too large', 1, (image) => image.writeU32(directoryOf(image) + 8, 0x1000_0000)],
+    ['with a table that is not aligned', 1, (image) => image.writeU64(directoryOf(image), 512n)],
+    ['with more of them than the directory holds', 1, (image) => image.writeU32(extensionAt(image), 9)],
+  ])('%s', (title, status, damage) =>
+    withTemporaryFolder((folder) => {
+      const path = createWithBitmaps(folder);
+      const image = new DamagedImage(path);
+      damage(image);
+      image.close();
+      expectSameCheck(path, title);
+      expect(checkHere(path).status).toBe(status);
+    }),
+  );
+
+  const directoryOf = (image: DamagedImage) => Number(image.u64(extensionAt(image) + 16));
+  const tableOf = (image: DamagedImage) => Number(image.u64(directoryOf(image)));
+});
+
+describe('encryption', () => {
+  test.each([
+    ['luks', 'luks,encrypt.iter-time=10'],
+    ['aes', 'aes'],
+  ])('%s needs no key', (format, option) =>
+    withTemporaryFolder((folder) => {
+      const path = `${folder}/secret.qcow2`;
+      const secret = ['--object', 'secret,id=s,data=x'];
+      const options = `encrypt.format=${option},encrypt.key-secret=s`;
+      runCommand('qemu-img', ['create', '-q', ...secret, '-f', 'qcow2', '-o', options, path, '8M']);
+      const opened = `driver=qcow2,file.filename=${path},encrypt.key-secret=s`;
+      runCommand('qemu-io', [...secret, '-c', 'write -q 1M 2M', '--image-opts', opened]);
+      const imageOptions = [...secret, '--image-opts', opened];
+      expect(expectSameCheck(path, format, {}, imageOptions)).toBe(0);
+      const image = new DamagedImage(path);
+      image.setRefcount(Number(image.u64(40)) / image.clusterBytes, 9n);
+      image.close();
+      expect(expectSameCheck(path, `${format}, with a leak`, {}, imageOptions)).toBe(3);
+    }),
+  );
+});
+
+describe('an external data file', () => {
+  /** Raw data files have clusters at offset zero, too. */
+  function createWithDataFile(folder: string, isRaw: boolean): string {
+    const path = `${folder}/outside.qcow2`;
+    const options = [`data_file=${folder}/outside.raw`, `data_file_raw=${isRaw ? 'on' : 'off'}`];
+    createImage(path, { sizeBytes: 8 * MIB, options });
+    runQemuIo(path, ['write -q 0 1M', 'write -q 5M 64k', 'write -q -z 6M 64k']);
+    return path;
+  }
+
+  test.each([true, false])('is not counted (raw: %s), and need not be there', (isRaw) =>
+    withTemporaryFolder((folder) => {
+      const path = createWithDataFile(folder, isRaw);
+      expect(expectSameCheck(path, 'data file')).toBe(0);
+      fs.rmSync(`${folder}/outside.raw`);
+      expect(checkHere(path).status).toBe(0);
+    }),
+  );
+
+  test.each<[string, (image: DamagedImage) => void]>([
+    ['a refcount that is too high', (image) => image.setRefcount(3, 2n)],
+    ['a flag "refcount is one"', (image) => flipFirst(image, 63n)],
+    ['a compressed cluster', (image) => flipFirst(image, 62n)],
+  ])('with %s', (title, damage) =>
+    withTemporaryFolder((folder) => {
+      const path = createWithDataFile(folder, false);
+      const image = new DamagedImage(path);
+      damage(image);
+      image.close();
+      expect(expectSameCheck(path, title)).not.toBe(0);
+    }),
+  );
+
+  /** Of an entry that has an offset. */
+  function flipFirst(image: DamagedImage, bit: bigint): void {
+    const [entry] = image.dataEntries;
+    if (entry === undefined) throw new Error('nothing is mapped');
+    image.writeU64(entry.position, entry.value ^ (1n << bit));
+  }
+});
+
+describe('what QEMU does not see', () => {
+  function createSmall(folder: string, options: readonly string[] = []): string {
+    const path = `${folder}/small.qcow2`;
+    createImage(path, { sizeBytes: 8 * MIB, options });
+    runQemuIo(path, ['write -q 1M 1M', 'write -q -z 4M 64k']);
+    return path;
+  }
+
+  test('a cluster with two uses, and a refcount that agrees', () =>
+    withTemporaryFolder((folder) => {
+      const path = createSmall(folder);
+      const image = new DamagedImage(path);
+      const l1 = Number(image.u64(40));
+      const [entry] = image.dataEntries;
+      if (entry === undefined) throw new Error('nothing is mapped');
+      image.setRefcount(l1 / image.clusterBytes, 2n);
+      image.writeU64(entry.position, BigInt(l1));
+      image.close();
+      expect(expectSameCheck(path, 'overlap')).toBe(3);
+      const { status, check } = checkHere(path);
+      expect(status).toBe(2);
+      expect(check?.firstProblems).toContainEqual({
+        kind: 'overlap',
+        offset: l1,
+        message: 'the cluster is used for an L1 table and guest data',
+      });
+    }));
+
+  test('the zero flag in version 2', () =>
+    withTemporaryFolder((folder) => {
+      const path = createSmall(folder, ['compat=0.10']);
+      const image = new DamagedImage(path);
+      const [entry] = image.dataEntries;
+      if (entry === undefined) throw new Error('nothing is mapped');
+      image.writeU64(entry.position, entry.value | 1n);
+      image.close();
+      expect(expectSameCheck(path, 'zero flag')).toBe(0);
+      expect(checkHere(path)).toMatchObject({ status: 2, check: { countsByKind: { 'zero-flag': 1 } } });
+    }));
+
+  test('an L1 table that is too short: the rest is checked', () =>
+    withTemporaryFolder((folder) => {
+      const path = createSmall(folder);
+      const image = new DamagedImage(path);
+      image.writeU64(24, 1n << 32n);
+      image.close();
+      expect(expectSameCheck(path, 'short L1')).toBe(1);
+      expect(checkHere(path)).toMatchObject({ status: 2, check: { corruptionCount: 1, leakedClusterCount: 0 } });
+    }));
+});
