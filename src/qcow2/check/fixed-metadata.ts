@@ -1,6 +1,7 @@
 /** What the header refers to, and what lies at one place whatever the states are. */
 
 import { readExtensions } from '../open-qcow2.ts';
+import { QCOW_CRYPT_LUKS } from '../wire/header.ts';
 import { QCOW2_EXT_MAGIC_BITMAPS, QCOW2_EXT_MAGIC_CRYPTO_HEADER } from '../wire/header-extensions.ts';
 import { type BitmapTables, countBitmaps, findBitmapTables } from './bitmap-tables.ts';
 import type { CheckedImage } from './checked-image.ts';
@@ -19,8 +20,6 @@ export interface FixedMetadata {
   readonly l1Tables: readonly L1Table[];
   readonly bitmaps: BitmapTables;
 }
-
-/** crypt_method 2. */
 
 /** @throws Qcow2fsError IO. */
 export function findFixedMetadata(image: CheckedImage): FixedMetadata {
