@@ -27,6 +27,8 @@ export type ErrorCode =
   | 'IO'
   /** A mount or unmount failed. */
   | 'MOUNT'
+  /** A file that an image names may not be opened: see `disk/gate.ts`. */
+  | 'REFUSED'
   /** A bug in this program. */
   | 'INTERNAL';
 

@@ -3,7 +3,7 @@
 import { warn } from '../common/logging.ts';
 import type { EncryptionDescription } from '../open-image/describe-encryption.ts';
 import { describeInfo, describeList, type ImageInfo, type ImageList } from '../open-image/describe-image.ts';
-import { closeLayers } from '../open-image/layers.ts';
+import { type ChainOptions, closeLayers } from '../open-image/layers.ts';
 import { type ImageHeader, openImageChain, openImageHeader } from '../open-image/open-image.ts';
 import { formatSize, formatTable, toPrintable } from './format.ts';
 
@@ -15,8 +15,8 @@ export function listCommand(imagePath: string, options: DescribeOptions): void {
   print(openImageHeader(imagePath), describeList, toListText, options);
 }
 
-export function infoCommand(imagePath: string, options: DescribeOptions): void {
-  print(openImageChain(imagePath), describeInfo, toInfoText, options);
+export function infoCommand(imagePath: string, options: DescribeOptions, chain: ChainOptions): void {
+  print(openImageChain(imagePath, chain), describeInfo, toInfoText, options);
 }
 
 function print<Description extends ImageList>(

@@ -1,10 +1,12 @@
 /** The command line: commands, arguments, options. */
 
 import fs from 'node:fs';
+import path from 'node:path';
 import { Command } from 'commander';
 import { mountInBackground, mountInForeground } from '../daemon/start-daemon.ts';
 import { unmount } from '../daemon/stop-mount.ts';
 import { runDemo } from '../demo/run-demo.ts';
+import type { ChainOptions } from '../open-image/layers.ts';
 import { type CheckFlags, checkCommand } from './check-command.ts';
 import { type DescribeOptions, infoCommand, listCommand } from './describe-commands.ts';
 import { passphraseSource } from './passphrases.ts';
@@ -14,6 +16,9 @@ interface MountFlags {
   readonly directIo?: boolean;
   readonly logFile?: string;
   readonly passphraseFile?: readonly string[];
+  readonly allowPath?: readonly string[];
+  /** false for --no-backing */
+  readonly backing?: string | false;
 }
 
 /** The program; `exit` is called with the exit code of a command that has more to say than that it is done. */
@@ -36,14 +41,18 @@ export function createProgram(exit: (code: number) => void): Command {
       '--passphrase-file <FILE>',
       'read the passphrase of an encrypted image from FILE, or from standard input (-); once for all files of a chain, ' +
         'or once for each',
-      (file: string, files: readonly string[] = []) => [...files, file],
+      append,
     )
+    .option('--allow-path <DIR>', 'let backing files be opened in DIR too, besides the folder of IMAGE', append)
+    .option('--backing <FILE>', 'take FILE as the backing file, whatever IMAGE says')
+    .option('--no-backing', 'open no backing file: what would come from it cannot be read')
     .action(async (image: string, mountpoint: string, flags: MountFlags) => {
       const options = {
         imagePath: image,
         mountpoint,
         directIo: flags.directIo === true,
         passphrasesOf: passphraseSource(flags.passphraseFile ?? []),
+        chain: toChainOptions(flags),
         ...(flags.logFile === undefined ? {} : { logFile: flags.logFile }),
       };
       if (flags.foreground === true) exit(await mountInForeground(options));
@@ -68,7 +77,10 @@ export function createProgram(exit: (code: number) => void): Command {
     .description('show the header, features, backing chain and problems of IMAGE')
     .argument('<IMAGE>', 'a qcow2 image')
     .option('--json', 'print one JSON object')
-    .action((image: string, options: DescribeOptions) => infoCommand(image, options));
+    .option('--allow-path <DIR>', 'let backing files be looked at in DIR too', append)
+    .action((image: string, options: DescribeOptions & MountFlags) =>
+      infoCommand(image, options, toChainOptions(options)),
+    );
 
   program
     .command('check')
@@ -84,6 +96,17 @@ export function createProgram(exit: (code: number) => void): Command {
     .action(() => runDemo());
 
   return program;
+}
+
+/** For an option that may be given several times. */
+function append(value: string, values: readonly string[] = []): string[] {
+  return [...values, value];
+}
+
+function toChainOptions({ allowPath = [], backing }: MountFlags): ChainOptions {
+  const allowedFolders = allowPath.map((folder) => path.resolve(folder));
+  if (backing === undefined || (backing as unknown) === true) return { allowedFolders };
+  return { allowedFolders, backingPath: backing === false ? null : path.resolve(backing) };
 }
 
 function packageVersion(): string {

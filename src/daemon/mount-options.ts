@@ -1,6 +1,7 @@
 /** What is to be mounted, where and how. */
 
 import type { PassphraseSource } from '../open-image/layer-keys.ts';
+import type { ChainOptions } from '../open-image/layers.ts';
 
 export interface MountOptions {
   readonly imagePath: string;
@@ -9,6 +10,8 @@ export interface MountOptions {
   readonly directIo: boolean;
   /** Where a daemon in the background writes its warnings; without it, to the system log. */
   readonly logFile?: string;
+  /** What is said about its backing files. */
+  readonly chain?: ChainOptions;
   /** Asked once if files are encrypted; without it, they are refused. */
   readonly passphrasesOf?: PassphraseSource;
 }
@@ -21,6 +24,7 @@ export interface DaemonOptions {
   readonly directIo: boolean;
   /** The starting process stays: the daemon stops when it ends. */
   readonly isForeground: boolean;
+  readonly chain: ChainOptions;
   /** Keys are on their way: see `key-pipe.ts`. */
   readonly hasKeys: boolean;
 }

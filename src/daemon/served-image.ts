@@ -3,6 +3,7 @@
 import type { FileSystem, Timestamp } from '../filesystem/file-system.ts';
 import { describeCurrent, describeInfo, describeSnapshot } from '../open-image/describe-image.ts';
 import { type LayerKey, withKeys } from '../open-image/layer-keys.ts';
+import type { ChainOptions } from '../open-image/layers.ts';
 import { closeImage, type OpenImage, openSettledImage } from '../open-image/open-image.ts';
 import { StateDisks } from '../open-image/state-disks.ts';
 import type { OpenFile } from '../storage/file-storage.ts';
@@ -20,8 +21,12 @@ export interface ServedImage {
  * Opens the image and all it stands on, and checks that it can be served.
  * @throws Qcow2fsError with what is wrong.
  */
-export async function openServedImage(imagePath: string, keys: readonly LayerKey[]): Promise<ServedImage> {
-  const image = await openSettledImage(imagePath, withKeys(keys));
+export async function openServedImage(
+  imagePath: string,
+  keys: readonly LayerKey[],
+  chain: ChainOptions,
+): Promise<ServedImage> {
+  const image = await openSettledImage(imagePath, withKeys(keys), chain);
   const disks = new StateDisks(image);
   disks.requireUnchanged();
   return { imagePath, image };

@@ -6,6 +6,7 @@ import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { Qcow2fsError } from '../errors.ts';
 import { type LayerKey, unlockImage } from '../open-image/layer-keys.ts';
+import { NO_CHAIN_OPTIONS } from '../open-image/layers.ts';
 import { checkMountpoint } from './check-mountpoint.ts';
 import { type DaemonLog, openDaemonLog } from './daemon-log.ts';
 import { KEYS_FD, sendKeys } from './key-pipe.ts';
@@ -74,8 +75,17 @@ async function prepare(
 ): Promise<{ daemonOptions: DaemonOptions; keys: readonly LayerKey[] }> {
   const imagePath = toAbsolutePath(options.imagePath);
   const mountpoint = await checkMountpoint(options.mountpoint, options.imagePath);
-  const keys = options.passphrasesOf === undefined ? [] : await unlockImage(imagePath, options.passphrasesOf);
-  const daemonOptions = { imagePath, mountpoint, directIo: options.directIo, isForeground, hasKeys: keys.length > 0 };
+  const chain = options.chain ?? NO_CHAIN_OPTIONS;
+  const { passphrasesOf } = options;
+  const keys = passphrasesOf === undefined ? [] : await unlockImage(imagePath, passphrasesOf, chain);
+  const daemonOptions = {
+    imagePath,
+    mountpoint,
+    directIo: options.directIo,
+    isForeground,
+    chain,
+    hasKeys: keys.length > 0,
+  };
   return { daemonOptions, keys };
 }
 

@@ -1,33 +1,64 @@
-/** The gate that every file an image implies must pass: no name in an image opens anything but a local file. */
+/**
+ * The gate that every file an image implies must pass. An image may name any file of the host, and whoever mounts it may
+ * be root: so it only gets what lies beside it, or where the user says so.
+ */
 
+import fs from 'node:fs';
 import path from 'node:path';
-import { Qcow2fsError } from '../errors.ts';
+import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
+
+export interface Gate {
+  /** Whose files may be opened, in them but not below. */
+  readonly ownFolders: readonly string[];
+  /** Where files may be opened, also further below. */
+  readonly allowedFolders: readonly string[];
+}
 
 /**
- * The path of the file that `imagePath` names as its backing file. A relative name starts at the folder of the image's
- * name as it was given: symlinks are not resolved, as in QEMU (path_combine). `name` has one character per byte.
- * @throws Qcow2fsError UNSUPPORTED for a name with a protocol (`nbd:`, `json:`, …) or one that is not UTF-8; DAMAGED for
- * one with a NUL byte.
+ * The gate of the image that the user named. Its own folder is that of its name, and that of the file behind a symlink.
+ * @throws Qcow2fsError IO for a folder that cannot be resolved.
  */
-export function resolveImpliedPath(imagePath: string, name: string): string {
-  const bytes = Buffer.from(name, 'latin1');
-  const text = bytes.toString('utf8');
-  const data = { file: imagePath, backingFile: text };
-  if (name.includes('\0')) {
-    throw new Qcow2fsError('DAMAGED', `${imagePath}: its backing file name has a NUL byte in it`, { data });
+export function createGate(imagePath: string, allowedFolders: readonly string[]): Gate {
+  return {
+    ownFolders: [resolve(path.dirname(imagePath)), path.dirname(resolve(imagePath))],
+    allowedFolders: allowedFolders.map(resolve),
+  };
+}
+
+/**
+ * Where `name`, as the image `imagePath` has it, starts: a relative one at the folder of the image's name as it was given.
+ * Symlinks are not resolved, as in QEMU (path_combine); not path.resolve, which would drop `..` behind a symlink.
+ */
+export function impliedPath(imagePath: string, name: string): string {
+  return name.startsWith('/') ? name : `${path.dirname(imagePath)}/${name}`;
+}
+
+/**
+ * The path without symlinks of a file that may be opened.
+ * @throws Qcow2fsError REFUSED, with the option that would allow it; NOT_FOUND, IO.
+ */
+export function passGate(gate: Gate, imagePath: string, implied: string): string {
+  const real = resolve(implied);
+  const folder = path.dirname(real);
+  if (gate.ownFolders.includes(folder)) return real;
+  if (gate.allowedFolders.some((allowed) => `${folder}/`.startsWith(allowed === '/' ? '/' : `${allowed}/`)))
+    return real;
+  throw new Qcow2fsError(
+    'REFUSED',
+    `${imagePath}: its backing file ${real} is not in the image's folder, and a strange image may name any file; ` +
+      `if it is what you expect, use --allow-path ${folder}`,
+    { data: { file: imagePath, backingFile: real } },
+  );
+}
+
+function resolve(name: string): string {
+  try {
+    return fs.realpathSync.native(name);
+  } catch (cause) {
+    const data = { file: name };
+    if (systemCodeOf(cause) === 'ENOENT') {
+      throw new Qcow2fsError('NOT_FOUND', `${name}: no such file`, { data, cause });
+    }
+    throw new Qcow2fsError('IO', `${name}: cannot be opened: ${messageOf(cause)}`, { data, cause });
   }
-  if (!Buffer.from(text, 'utf8').equals(bytes)) {
-    throw new Qcow2fsError('UNSUPPORTED', `${imagePath}: its backing file name "${text}" is not UTF-8`, { data });
-  }
-  // path_has_protocol of QEMU: a colon before the first slash.
-  const protocol = /^[^/:]*:/.exec(text)?.[0];
-  if (protocol !== undefined) {
-    throw new Qcow2fsError(
-      'UNSUPPORTED',
-      `${imagePath}: its backing file "${text}" is not a plain file name: ${protocol} is not supported`,
-      { data },
-    );
-  }
-  // Not path.resolve: it would drop `..` behind a symlink, where the kernel goes to the target's parent.
-  return text.startsWith('/') ? text : `${path.dirname(imagePath)}/${text}`;
 }

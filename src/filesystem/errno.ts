@@ -32,6 +32,7 @@ const ERRNO_OF_CODE: Readonly<Record<ErrorCode, number>> = {
   STALE: ERRNO.ESTALE,
   IO: ERRNO.EIO,
   MOUNT: ERRNO.EIO,
+  REFUSED: ERRNO.EACCES,
   INTERNAL: ERRNO.EIO,
 };
 

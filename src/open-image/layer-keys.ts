@@ -6,7 +6,14 @@ import { keyBytesOf, toVolumeKey, type VolumeKey } from '../luks/volume-key.ts';
 import { type Encryption, encryptionCipher, unlockEncryption } from '../qcow2/encryption.ts';
 import type { Qcow2Metadata } from '../qcow2/open-qcow2.ts';
 import { FileStorage } from '../storage/file-storage.ts';
-import { closeLayers, type Layer, openBackingChain, openTopLayer } from './layers.ts';
+import {
+  type ChainOptions,
+  closeLayers,
+  type Layer,
+  NO_CHAIN_OPTIONS,
+  openBackingChain,
+  openTopLayer,
+} from './layers.ts';
 
 /** A layer that is encrypted. */
 export interface EncryptedLayer extends Layer {
@@ -74,8 +81,12 @@ export function keysOfLayers(layers: readonly Layer[], source: KeySource): (Volu
  * needs none: whoever opens it next says why.
  * @throws Qcow2fsError LOCKED for a wrong passphrase; UNSUPPORTED, DAMAGED, PAST_END, IO; what `passphrasesOf` throws.
  */
-export async function unlockImage(imagePath: string, passphrasesOf: PassphraseSource): Promise<LayerKey[]> {
-  const layers = openAll(imagePath);
+export async function unlockImage(
+  imagePath: string,
+  passphrasesOf: PassphraseSource,
+  chain: ChainOptions = NO_CHAIN_OPTIONS,
+): Promise<LayerKey[]> {
+  const layers = openAll(imagePath, chain);
   try {
     const encrypted = layers.flatMap((layer, depth) => (isEncrypted(layer) ? [{ layer, depth }] : []));
     if (encrypted.length === 0) return [];
@@ -102,11 +113,11 @@ function unlockLayer({ file, qcow2 }: EncryptedLayer, passphrase: Buffer): Volum
   return unlockEncryption(new FileStorage(file), qcow2.encryption, passphrase);
 }
 
-function openAll(imagePath: string): Layer[] {
+function openAll(imagePath: string, chain: ChainOptions): Layer[] {
   const layers: Layer[] = [];
   try {
     layers.push(openTopLayer(imagePath));
-    openBackingChain(layers);
+    openBackingChain(layers, chain);
     return layers;
   } catch (error) {
     if (!(error instanceof Qcow2fsError)) throw error;

@@ -1,14 +1,26 @@
 /** The files an image stands on: itself, its backing file, that file's backing file, and so on. */
 
 import fs from 'node:fs';
-import { resolveImpliedPath } from '../disk/gate.ts';
+import path from 'node:path';
+import { createGate, type Gate, impliedPath, passGate } from '../disk/gate.ts';
+import { decodeImpliedName, type ImpliedName } from '../disk/implied-name.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import { hasQcowMagic, openQcow2, type Qcow2Metadata } from '../qcow2/open-qcow2.ts';
 import { refuseUnsupportedFeatures } from '../qcow2/unsupported-features.ts';
 import { FileStorage, type OpenFile, openFile } from '../storage/file-storage.ts';
 
 /** QEMU has no limit; nobody has a chain like that, but a crafted folder of images may. */
-const MAX_LAYER_COUNT = 256;
+const MAX_LAYER_COUNT = 64;
+
+/** What the user says about the backing files of an image; all paths are absolute. */
+export interface ChainOptions {
+  /** Folders that backing files may be in, besides the image's own. */
+  readonly allowedFolders: readonly string[];
+  /** A file to take as the backing file of the image, whatever the image says; null to take none. */
+  readonly backingPath?: string | null;
+}
+
+export const NO_CHAIN_OPTIONS: ChainOptions = { allowedFolders: [] };
 
 /** An open layer as plain data. */
 export interface Layer {
@@ -36,16 +48,28 @@ export function openTopLayer(imagePath: string): Layer & { readonly qcow2: Qcow2
  * What was opened stays in `layers` when this throws.
  * @throws Qcow2fsError naming the file that cannot be opened or read, and the image that wants it.
  */
-export function openBackingChain(layers: Layer[]): void {
+export function openBackingChain(layers: Layer[], { allowedFolders, backingPath }: ChainOptions): void {
+  const [top] = layers;
+  if (top?.qcow2?.backingName === undefined || backingPath === null) return;
+  // A file that the user named is no implied one, and its folder is as good as the image's own.
+  const named = backingPath === undefined ? [] : [path.dirname(backingPath)];
+  const gate = createGate(top.file.path, [...allowedFolders, ...named]);
+  if (backingPath !== undefined)
+    layers.push(openBackingLayer({ path: backingPath, format: undefined }, top, layers, gate));
   for (;;) {
     const above = layers.at(-1);
     if (above?.qcow2?.backingName === undefined) return;
-    const path = resolveImpliedPath(above.file.path, above.qcow2.backingName);
     if (layers.length >= MAX_LAYER_COUNT) {
-      throw new Qcow2fsError('DAMAGED', `${layers[0]?.file.path}: its backing chain has over ${MAX_LAYER_COUNT} files`);
+      throw new Qcow2fsError('DAMAGED', `${top.file.path}: its backing chain has over ${MAX_LAYER_COUNT} files`);
     }
-    layers.push(openBackingLayer(path, above, layers));
+    const name = decodeImpliedName(above.file.path, above.qcow2.backingName);
+    layers.push(openBackingLayer({ ...name, path: impliedPath(above.file.path, name.path) }, above, layers, gate));
   }
+}
+
+/** True if the image has a backing file that `openBackingChain` was told to leave out. */
+export function isBackingLeftOut(layers: readonly Layer[]): boolean {
+  return layers.at(-1)?.qcow2?.backingName !== undefined;
 }
 
 /** Closes the files of all layers. */
@@ -63,8 +87,9 @@ export function refuseUnsupportedLayers(layers: readonly Layer[]): void {
   }
 }
 
-function openBackingLayer(path: string, above: Layer, layers: readonly Layer[]): Layer {
-  const file = openBackingFile(path, above.file.path);
+function openBackingLayer(name: ImpliedName, above: Layer, layers: readonly Layer[], gate: Gate): Layer {
+  const { path } = name;
+  const file = openBackingFile(path, above.file.path, gate);
   try {
     if (layers.some((layer) => layer.file.identity === file.identity)) {
       throw new Qcow2fsError(
@@ -75,19 +100,21 @@ function openBackingLayer(path: string, above: Layer, layers: readonly Layer[]):
         },
       );
     }
-    return { file, qcow2: isQcow2(file, above) ? readMetadata(file) : undefined };
+    return { file, qcow2: isQcow2(file, above, name.format) ? readMetadata(file) : undefined };
   } catch (error) {
     fs.closeSync(file.fd);
     throw error;
   }
 }
 
-function openBackingFile(path: string, abovePath: string): OpenFile {
+function openBackingFile(path: string, abovePath: string, gate: Gate): OpenFile {
   try {
-    return openFile(path);
+    // Relative names in it start at the folder of the name by which it is known, not of the file behind a symlink.
+    return { ...openFile(passGate(gate, abovePath, path)), path };
   } catch (cause) {
-    if (!(cause instanceof Qcow2fsError)) throw cause;
-    throw new Qcow2fsError(cause.code, `${abovePath} needs its backing file: ${messageOf(cause)}`, {
+    if (!(cause instanceof Qcow2fsError) || cause.code === 'REFUSED') throw cause;
+    const remedy = cause.code === 'NOT_FOUND' ? ' (--backing FILE takes another one, --no-backing none)' : '';
+    throw new Qcow2fsError(cause.code, `${abovePath} needs its backing file: ${messageOf(cause)}${remedy}`, {
       data: { file: abovePath, backingFile: path },
       cause,
     });
@@ -95,8 +122,8 @@ function openBackingFile(path: string, abovePath: string): OpenFile {
 }
 
 /** The format that the layer above names; without a name it is probed, as QEMU does. */
-function isQcow2(file: OpenFile, above: Layer): boolean {
-  const format = above.qcow2?.backingFormat;
+function isQcow2(file: OpenFile, above: Layer, namedFormat: ImpliedName['format']): boolean {
+  const format = namedFormat ?? above.qcow2?.backingFormat;
   if (format === 'qcow2') return true;
   if (format === 'raw' || format === 'host_device') return false;
   if (format === undefined || format === '') return hasQcowMagic(new FileStorage(file));

@@ -9,7 +9,15 @@ import { activeL1TableProblem } from '../qcow2/qcow2-image.ts';
 import { readSnapshotTable, type Snapshot } from '../qcow2/snapshots.ts';
 import { FileStorage, isSettled, TIME_STAMP_TICKS_MS } from '../storage/file-storage.ts';
 import { type KeySource, keysOfLayers, withoutKeys } from './layer-keys.ts';
-import { closeLayers, type Layer, openBackingChain, openTopLayer, refuseUnsupportedLayers } from './layers.ts';
+import {
+  type ChainOptions,
+  closeLayers,
+  type Layer,
+  NO_CHAIN_OPTIONS,
+  openBackingChain,
+  openTopLayer,
+  refuseUnsupportedLayers,
+} from './layers.ts';
 
 /** For inflated clusters, over all layers. */
 const CLUSTER_CACHE_BYTES = 32 * 1024 * 1024;
@@ -58,11 +66,11 @@ export function openImageHeader(imagePath: string): ImageHeader {
  * As `openImageHeader`, with the backing files as far as they can be opened; what is missing is told in `problems`.
  * @throws Qcow2fsError as `openImageHeader`.
  */
-export function openImageChain(imagePath: string): ImageHeader {
+export function openImageChain(imagePath: string, chain = NO_CHAIN_OPTIONS): ImageHeader {
   const header = openImageHeader(imagePath);
   const layers = [...header.layers];
   try {
-    openBackingChain(layers);
+    openBackingChain(layers, chain);
     return { ...header, layers };
   } catch (error) {
     if (!(error instanceof Qcow2fsError)) throw error;
@@ -75,12 +83,16 @@ export function openImageChain(imagePath: string): ImageHeader {
  * @throws Qcow2fsError as `openImageHeader`, and UNSUPPORTED for features of any layer that this reader lacks; what
  * `keySource` throws.
  */
-export function openImage(imagePath: string, keySource: KeySource = withoutKeys): OpenImage {
+export function openImage(
+  imagePath: string,
+  keySource: KeySource = withoutKeys,
+  chain: ChainOptions = NO_CHAIN_OPTIONS,
+): OpenImage {
   const header = openImageHeader(imagePath);
   const layers = [...header.layers];
   try {
     refuseUnsupportedLayers(layers);
-    openBackingChain(layers);
+    openBackingChain(layers, chain);
     refuseUnsupportedLayers(layers.slice(1));
     const capacityBytes = Math.floor(CLUSTER_CACHE_BYTES / layers.length);
     return {
@@ -103,9 +115,13 @@ export function openImage(imagePath: string, keySource: KeySource = withoutKeys)
  * As `openImage`, but waits until every later change of a file is sure to show in its time stamps.
  * @throws Qcow2fsError as `openImage`, and STALE if a file is written to all the time.
  */
-export async function openSettledImage(imagePath: string, keySource: KeySource = withoutKeys): Promise<OpenImage> {
+export async function openSettledImage(
+  imagePath: string,
+  keySource: KeySource = withoutKeys,
+  chain: ChainOptions = NO_CHAIN_OPTIONS,
+): Promise<OpenImage> {
   for (let attempt = 1; ; attempt++) {
-    const image = openImage(imagePath, keySource);
+    const image = openImage(imagePath, keySource, chain);
     const restless = image.layers.find(({ file }) => !isSettled(file));
     if (restless === undefined) return image;
     closeImage(image);

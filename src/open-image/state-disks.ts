@@ -1,12 +1,13 @@
 /** The disks of an open image: one per state, made when they are asked for. */
 
 import type { Disk } from '../disk/disk.ts';
+import { MissingDisk } from '../disk/missing-disk.ts';
 import { Qcow2fsError } from '../errors.ts';
 import { Qcow2Image } from '../qcow2/qcow2-image.ts';
 import type { Snapshot } from '../qcow2/snapshots.ts';
 import { RawDisk } from '../raw/raw-disk.ts';
 import { FileStorage, isUnchanged } from '../storage/file-storage.ts';
-import type { Layer } from './layers.ts';
+import { isBackingLeftOut, type Layer } from './layers.ts';
 import type { OpenImage } from './open-image.ts';
 
 /** For L1 and L2 slices of one thread, over all layers; a layer gets at least `MIN_SLICE_CACHE_BYTES`. */
@@ -25,7 +26,8 @@ export class StateDisks {
    */
   constructor(image: OpenImage) {
     this.#image = image;
-    let below: Disk | undefined;
+    const { path } = image.layers.at(-1)?.file ?? { path: '' };
+    let below: Disk | undefined = isBackingLeftOut(image.layers) ? new MissingDisk(path) : undefined;
     for (let depth = image.layers.length - 1; depth > 0; depth--) {
       const layer = image.layers[depth];
       if (layer === undefined) continue;

@@ -2,6 +2,7 @@
 
 import fs from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { withoutKeys } from '../../src/open-image/layer-keys.ts';
 import { closeLayers } from '../../src/open-image/layers.ts';
 import {
   type ImageHeader,
@@ -43,7 +44,7 @@ describe('a backing chain', () => {
       qemuIo(folder, 'bases/one.qcow2', 'write -P 5 0 64k');
       createOverlay(folder, 'bases/two.qcow2', 'one.qcow2');
       createOverlay(folder, 'top.qcow2', 'bases/two.qcow2');
-      using(openImage(`${folder}/top.qcow2`), (image) => {
+      using(openImage(`${folder}/top.qcow2`, withoutKeys, { allowedFolders: [folder] }), (image) => {
         expect(image.layers.map(({ file }) => file.path)).toEqual(
           ['top.qcow2', 'bases/two.qcow2', 'bases/one.qcow2'].map((name) => `${folder}/${name}`),
         );
@@ -59,7 +60,8 @@ describe('a backing chain', () => {
       const before = descriptorCount();
       const error = catchError(() => openImage(`${folder}/top.qcow2`));
       expect(error.code).toBe('NOT_FOUND');
-      expect(error.message).toBe(`${folder}/top.qcow2 needs its backing file: ${folder}/gone.qcow2: no such file`);
+      expect(error.message).toContain(`${folder}/top.qcow2 needs its backing file: ${folder}/gone.qcow2: no such file`);
+      expect(error.message).toContain('--backing');
       expect(descriptorCount()).toBe(before);
     }));
 
@@ -86,14 +88,16 @@ describe('a backing chain', () => {
 
   test.each([
     ['nbd://localhost/x', 'nbd:'],
-    ['json:{"driver":"file","filename":"/etc/shadow"}', 'json:'],
-    ['file:base.img', 'file:'],
-  ])('of the name %s is refused by its protocol', (name, protocol) =>
+    ['json:{"driver":"nbd","host":"localhost"}', 'the driver "nbd"'],
+    ['json:{"driver":"raw","offset":512,"file":{"driver":"file","filename":"x"}}', 'the option "offset"'],
+    ['json:{"driver":"qcow2","backing":null,"file":{"driver":"file","filename":"x"}}', 'the option "backing"'],
+    ['http://localhost/x', 'http:'],
+  ])('of the name %s is refused by what is not supported', (name, what) =>
     withTemporaryFolder((folder) => {
       createOverlay(folder, 'top.qcow2', name, 'raw');
       const error = catchError(() => openImage(`${folder}/top.qcow2`));
       expect(error.code).toBe('UNSUPPORTED');
-      expect(error.message).toContain(`${protocol} is not supported`);
+      expect(error.message).toContain(`${what} is not supported`);
     }),
   );
 
@@ -104,10 +108,73 @@ describe('a backing chain', () => {
       expect(catchError(() => openImage(`${folder}/top.qcow2`)).message).toContain('"vmdk"');
     }));
 
+  test.each([
+    ['base.raw', undefined],
+    ['file:base.raw', undefined],
+    ['json:{"driver":"raw","file":{"driver":"file","filename":"base.raw"}}', undefined],
+    ['json:{"driver":"raw","file.filename":"base.raw","file.locking":"off"}', undefined],
+    ['json:{"driver":"file","filename":"base.raw"}', undefined],
+    ['gone.raw', 'base.raw'],
+  ])('of the name %s is opened (with --backing %s)', (name, backing) =>
+    withTemporaryFolder((folder) => {
+      fs.writeFileSync(`${folder}/base.raw`, Buffer.alloc(1 << 20, 9));
+      createOverlay(folder, 'top.qcow2', name, 'raw');
+      const chain = { allowedFolders: [], ...(backing && { backingPath: `${folder}/${backing}` }) };
+      using(openImage(`${folder}/top.qcow2`, withoutKeys, chain), (image) => {
+        const target = Buffer.alloc(1 << 20);
+        new StateDisks(image).disk(0).readAt(target, 0, 0, target.length);
+        expect(target.equals(Buffer.alloc(1 << 20, 9))).toBe(true);
+      });
+    }),
+  );
+
+  test('that is left out fails what would come from it, and nothing else', () =>
+    withTemporaryFolder((folder) => {
+      createOverlay(folder, 'top.qcow2', 'gone.qcow2');
+      runCommand('qemu-img', ['rebase', '-u', '-b', '', 'top.qcow2'], { cwd: folder });
+      qemuIo(folder, 'top.qcow2', 'write -P 5 64k 64k');
+      runCommand('qemu-img', ['rebase', '-u', '-b', 'gone.qcow2', '-F', 'qcow2', 'top.qcow2'], { cwd: folder });
+      using(openImage(`${folder}/top.qcow2`, withoutKeys, { allowedFolders: [], backingPath: null }), (image) => {
+        const disk = new StateDisks(image).disk(0);
+        const target = Buffer.alloc(65536);
+        disk.readAt(target, 0, 65536, 65536);
+        expect(target.equals(Buffer.alloc(65536, 5))).toBe(true);
+        const error = catchError(() => disk.readAt(target, 0, 0, 512));
+        expect(error.message).toContain('come from its backing file, which was left out');
+        expect(disk.allocatedBytes()).toBe(1 << 20);
+      });
+    }));
+
+  test.each(['absolute', 'up', 'symlink', 'json'])(
+    'outside of the folder of the image is refused (%s), unless allowed',
+    (kind) =>
+      withTemporaryFolder((folder) => {
+        fs.mkdirSync(`${folder}/images`);
+        fs.mkdirSync(`${folder}/secret`);
+        fs.writeFileSync(`${folder}/secret/shadow`, 'root:x');
+        fs.symlinkSync('../secret/shadow', `${folder}/images/link`);
+        const names: Record<string, string> = {
+          absolute: `${folder}/secret/shadow`,
+          up: '../secret/shadow',
+          symlink: 'link',
+          json: `json:{"driver":"raw","file":{"driver":"file","filename":"${folder}/secret/shadow"}}`,
+        };
+        createOverlay(`${folder}/images`, 'top.qcow2', names[kind] ?? '', 'raw');
+        const image = `${folder}/images/top.qcow2`;
+        const error = catchError(() => openImage(image));
+        expect(error.code).toBe('REFUSED');
+        expect(error.message).toContain(`--allow-path ${fs.realpathSync(folder)}/secret`);
+        using(openImage(image, withoutKeys, { allowedFolders: [folder] }), ({ layers }) =>
+          expect(layers).toHaveLength(2),
+        );
+      }),
+  );
+
   test('never waits on a FIFO and never opens a directory', () =>
     withTemporaryFolder((folder) => {
       runCommand('mkfifo', [`${folder}/pipe`]);
-      for (const name of ['pipe', '.']) {
+      fs.mkdirSync(`${folder}/directory`);
+      for (const name of ['pipe', 'directory']) {
         createOverlay(folder, 'top.qcow2', name, 'raw');
         const error = catchError(() => openImage(`${folder}/top.qcow2`));
         expect(error.message).toContain('is neither a regular file nor a block device');

@@ -41,7 +41,7 @@ describe('README.md', () => {
           if (suite !== undefined) expect(Object.keys(scripts)).toContain(suite);
         }
         const commands = lines.filter((line) => !SUITE.test(line)).join('\n');
-        const { status, stdout, stderr } = tryCommand('bash', ['-euo', 'pipefail', '-c', commands], {
+        const { status, stdout, stderr } = tryCommand('bash', ['--norc', '-euo', 'pipefail', '-c', commands], {
           cwd: checkout,
           env,
         });
