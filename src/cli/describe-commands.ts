@@ -69,6 +69,12 @@ function toInfoText(info: ImageInfo): string {
   ];
   if (info.backingFile !== null && info.chain.length === 1)
     rows.push(['backing file', `${info.backingFile} (not opened)`]);
+  if (info.backingFile !== null && info.snapshots.length > 0) {
+    rows.push([
+      'note',
+      'the snapshots have no backing file of their own: a rebase of the image changes what they read',
+    ]);
+  }
   if (info.unsupportedFeatures.length > 0)
     rows.push(['cannot be mounted', `it uses ${info.unsupportedFeatures.join(', ')}`]);
   return formatTable(rows.map(([name, value]) => [`${name}:`, toPrintable(value)]));

@@ -31,6 +31,7 @@ import {
   QCOW2_EXT_MAGIC_CRYPTO_HEADER,
   QCOW2_EXT_MAGIC_FEATURE_TABLE,
 } from './wire/header-extensions.ts';
+import { GUESS_BYTES, guessFormat } from './wire/other-formats.ts';
 
 /** A checked header with what its extensions say: plain data, so that a worker thread can be given it. */
 export interface Qcow2Metadata {
@@ -97,9 +98,7 @@ function readHeader(storage: Storage): Header {
   const bytes = Buffer.alloc(HEADER_BYTES_READ);
   const count = storage.readUpTo(bytes, 0, HEADER_BYTES_READ, 0);
   if (count < 4 || bytes.readUInt32BE(0) !== QCOW_MAGIC) {
-    throw new Qcow2fsError('NOT_QCOW2', `${storage.name} is not a qcow2 image: it does not start with "QFI\\xfb"`, {
-      data: { file: storage.name },
-    });
+    throw notQcow2(storage);
   }
   const version = count >= 8 ? bytes.readUInt32BE(4) : 0;
   if (count >= 8 && version !== 2 && version !== 3) {
@@ -119,6 +118,15 @@ function readHeader(storage: Storage): Header {
   } catch (cause) {
     throw new Qcow2fsError('DAMAGED', `${storage.name}: ${messageOf(cause)}`, { cause });
   }
+}
+
+function notQcow2(storage: Storage): Qcow2fsError {
+  const head = Buffer.alloc(GUESS_BYTES);
+  const format = guessFormat(head.subarray(0, storage.readUpTo(head, 0, GUESS_BYTES, 0)));
+  const reason = format === undefined ? 'it does not start with "QFI\\xfb"' : `it looks like ${format}`;
+  return new Qcow2fsError('NOT_QCOW2', `${storage.name} is not a qcow2 image: ${reason}`, {
+    data: { file: storage.name, format: format ?? null },
+  });
 }
 
 function checkHeader(storage: Storage, header: Header): void {

@@ -178,6 +178,14 @@ test.each([
   ['a file that is not there', (folder: string) => `${folder}/gone`, /: no such file\n$/],
   ['a folder', (folder: string) => folder, /is neither a regular file nor a block device\n$/],
   [
+    'an image of another format',
+    (folder: string) => {
+      qemuImg('create', '-q', '-f', 'vdi', `${folder}/disk.vdi`, '1M');
+      return `${folder}/disk.vdi`;
+    },
+    /is not a qcow2 image: it looks like a VDI image\n$/,
+  ],
+  [
     'a file of another kind',
     (folder: string) => {
       fs.writeFileSync(`${folder}/text`, 'hello');
