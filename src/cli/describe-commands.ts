@@ -59,6 +59,9 @@ function toInfoText(info: ImageInfo): string {
     ['dirty', info.dirty ? 'yes: a writer was not shut down cleanly, refcounts may be out of date' : 'no'],
     ['corrupt', info.corrupt ? 'yes: QEMU found damage and marked it' : 'no'],
     ...encryptionRows(info.encryption),
+    ...(info.dataFile === null
+      ? []
+      : [['data file', `${info.dataFile}${info.dataFileRaw ? ' (raw)' : ''}`] as [string, string]]),
     ['snapshots', String(info.snapshots.length)],
     ...info.chain
       .slice(1)

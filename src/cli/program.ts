@@ -19,6 +19,7 @@ interface MountFlags {
   readonly allowPath?: readonly string[];
   /** false for --no-backing */
   readonly backing?: string | false;
+  readonly dataFile?: string;
 }
 
 /** The program; `exit` is called with the exit code of a command that has more to say than that it is done. */
@@ -45,6 +46,7 @@ export function createProgram(exit: (code: number) => void): Command {
     )
     .option('--allow-path <DIR>', 'let backing files be opened in DIR too, besides the folder of IMAGE', append)
     .option('--backing <FILE>', 'take FILE as the backing file, whatever IMAGE says')
+    .option('--data-file <FILE>', 'take FILE as the external data file, whatever IMAGE says')
     .option('--no-backing', 'open no backing file: what would come from it cannot be read')
     .action(async (image: string, mountpoint: string, flags: MountFlags) => {
       const options = {
@@ -103,10 +105,13 @@ function append(value: string, values: readonly string[] = []): string[] {
   return [...values, value];
 }
 
-function toChainOptions({ allowPath = [], backing }: MountFlags): ChainOptions {
-  const allowedFolders = allowPath.map((folder) => path.resolve(folder));
-  if (backing === undefined || (backing as unknown) === true) return { allowedFolders };
-  return { allowedFolders, backingPath: backing === false ? null : path.resolve(backing) };
+function toChainOptions({ allowPath = [], backing, dataFile }: MountFlags): ChainOptions {
+  return {
+    allowedFolders: allowPath.map((folder) => path.resolve(folder)),
+    ...(typeof backing === 'string' ? { backingPath: path.resolve(backing) } : {}),
+    ...(backing === false ? { backingPath: null } : {}),
+    ...(dataFile === undefined ? {} : { dataFilePath: path.resolve(dataFile) }),
+  };
 }
 
 function packageVersion(): string {

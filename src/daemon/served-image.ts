@@ -3,7 +3,7 @@
 import type { FileSystem, Timestamp } from '../filesystem/file-system.ts';
 import { describeCurrent, describeInfo, describeSnapshot } from '../open-image/describe-image.ts';
 import { type LayerKey, withKeys } from '../open-image/layer-keys.ts';
-import type { ChainOptions } from '../open-image/layers.ts';
+import { type ChainOptions, filesOfLayers } from '../open-image/layers.ts';
 import { closeImage, type OpenImage, openSettledImage } from '../open-image/open-image.ts';
 import { StateDisks } from '../open-image/state-disks.ts';
 import type { OpenFile } from '../storage/file-storage.ts';
@@ -51,7 +51,7 @@ export function createFileSystem({ image }: ServedImage): FileSystem {
 }
 
 function toCatalogue(image: OpenImage): Catalogue {
-  const files = image.layers.map(({ file }) => file);
+  const files = filesOfLayers(image.layers);
   return {
     ownership: commonOwnership(files),
     time: modificationTime(files[0]),

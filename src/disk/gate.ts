@@ -37,7 +37,7 @@ export function impliedPath(imagePath: string, name: string): string {
  * The path without symlinks of a file that may be opened.
  * @throws Qcow2fsError REFUSED, with the option that would allow it; NOT_FOUND, IO.
  */
-export function passGate(gate: Gate, imagePath: string, implied: string): string {
+export function passGate(gate: Gate, imagePath: string, implied: string, what: string): string {
   const real = resolve(implied);
   const folder = path.dirname(real);
   if (gate.ownFolders.includes(folder)) return real;
@@ -45,9 +45,9 @@ export function passGate(gate: Gate, imagePath: string, implied: string): string
     return real;
   throw new Qcow2fsError(
     'REFUSED',
-    `${imagePath}: its backing file ${real} is not in the image's folder, and a strange image may name any file; ` +
+    `${imagePath}: its ${what} ${real} is not in the image's folder, and a strange image may name any file; ` +
       `if it is what you expect, use --allow-path ${folder}`,
-    { data: { file: imagePath, backingFile: real } },
+    { data: { file: imagePath, implied: real } },
   );
 }
 

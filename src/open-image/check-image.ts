@@ -2,8 +2,8 @@
 
 import { Qcow2fsError } from '../errors.ts';
 import { type CheckOptions, type CheckResult, checkQcow2 } from '../qcow2/check/check-qcow2.ts';
-import { FileStorage, isUnchanged } from '../storage/file-storage.ts';
-import { closeLayers, openTopLayer } from './layers.ts';
+import { isUnchanged } from '../storage/file-storage.ts';
+import { closeLayers, openTopLayer, toQcow2File } from './layers.ts';
 
 /** What `check --json` says. Keys as in `describe-image.ts`: scripts rely on them. */
 export interface ImageCheck extends CheckResult {
@@ -22,7 +22,7 @@ export function checkImage(imagePath: string, options: CheckOptions = {}): Image
   const layer = openTopLayer(imagePath);
   const { file, qcow2 } = layer;
   try {
-    const result = checkQcow2({ ...qcow2, storage: new FileStorage(file) }, options);
+    const result = checkQcow2(toQcow2File(layer, qcow2), options);
     if (!isUnchanged(file)) {
       throw new Qcow2fsError('STALE', `${imagePath} was written to during the check: shut its virtual machine down`, {
         data: { file: imagePath },

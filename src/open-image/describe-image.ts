@@ -9,6 +9,7 @@ import type { Qcow2Metadata } from '../qcow2/open-qcow2.ts';
 import type { Snapshot } from '../qcow2/snapshots.ts';
 import { unsupportedFeatures } from '../qcow2/unsupported-features.ts';
 import {
+  QCOW2_AUTOCLEAR_DATA_FILE_RAW,
   QCOW2_COMPAT_LAZY_REFCOUNTS,
   QCOW2_COMPRESSION_TYPE_ZSTD,
   QCOW2_INCOMPAT_CORRUPT,
@@ -65,6 +66,10 @@ export interface ImageInfo extends ImageList {
   readonly corrupt: boolean;
   /** null for an image that is not encrypted. */
   readonly encryption: EncryptionDescription | null;
+  /** The name of the external data file in the image; null if there is none. */
+  readonly dataFile: string | null;
+  /** True if the external data file is a raw image of the disk by itself. */
+  readonly dataFileRaw: boolean;
   readonly backingFile: string | null;
   readonly backingFormat: string | null;
   /** The image, then its backing files as far as they could be opened. */
@@ -100,6 +105,8 @@ export function describeInfo(image: ImageHeader): ImageInfo {
     dirty: (header.incompatibleFeatures & QCOW2_INCOMPAT_DIRTY) !== 0n,
     corrupt: (header.incompatibleFeatures & QCOW2_INCOMPAT_CORRUPT) !== 0n,
     encryption: describeEncryption(qcow2.encryption),
+    dataFile: qcow2.hasDataFile ? decodeName(qcow2.dataFileName ?? '').text : null,
+    dataFileRaw: qcow2.hasDataFile && (header.autoclearFeatures & QCOW2_AUTOCLEAR_DATA_FILE_RAW) !== 0n,
     backingFile: qcow2.backingName === undefined ? null : decodeName(qcow2.backingName).text,
     backingFormat: qcow2.backingFormat ?? null,
     chain: layers.map(describeLayer),

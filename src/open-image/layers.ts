@@ -5,7 +5,7 @@ import path from 'node:path';
 import { createGate, type Gate, impliedPath, passGate } from '../disk/gate.ts';
 import { decodeImpliedName, type ImpliedName } from '../disk/implied-name.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
-import { hasQcowMagic, openQcow2, type Qcow2Metadata } from '../qcow2/open-qcow2.ts';
+import { hasQcowMagic, openQcow2, type Qcow2File, type Qcow2Metadata } from '../qcow2/open-qcow2.ts';
 import { refuseUnsupportedFeatures } from '../qcow2/unsupported-features.ts';
 import { FileStorage, type OpenFile, openFile } from '../storage/file-storage.ts';
 
@@ -18,6 +18,8 @@ export interface ChainOptions {
   readonly allowedFolders: readonly string[];
   /** A file to take as the backing file of the image, whatever the image says; null to take none. */
   readonly backingPath?: string | null;
+  /** A file to take as the external data file of the image, whatever the image says. */
+  readonly dataFilePath?: string;
 }
 
 export const NO_CHAIN_OPTIONS: ChainOptions = { allowedFolders: [] };
@@ -27,6 +29,8 @@ export interface Layer {
   readonly file: OpenFile;
   /** undefined for a raw file. */
   readonly qcow2: Qcow2Metadata | undefined;
+  /** The external data file, once it is open. */
+  readonly dataFile?: OpenFile;
 }
 
 /**
@@ -72,9 +76,47 @@ export function isBackingLeftOut(layers: readonly Layer[]): boolean {
   return layers.at(-1)?.qcow2?.backingName !== undefined;
 }
 
+/** All files that the layers have open. */
+export function filesOfLayers(layers: readonly Layer[]): OpenFile[] {
+  return layers.flatMap(({ file, dataFile }) => (dataFile === undefined ? [file] : [file, dataFile]));
+}
+
+/** What the reader of a layer reads from. */
+export function toQcow2File({ file, dataFile }: Layer, qcow2: Qcow2Metadata): Qcow2File {
+  const storage = new FileStorage(file);
+  return { ...qcow2, storage, dataStorage: dataFile === undefined ? storage : new FileStorage(dataFile) };
+}
+
+/**
+ * Opens the external data files of `layers`, in place.
+ * @throws Qcow2fsError as `openBackingChain`.
+ */
+export function openDataFiles(layers: Layer[], { allowedFolders, dataFilePath }: ChainOptions): void {
+  for (const [depth, layer] of layers.entries()) {
+    if (layer.qcow2?.hasDataFile !== true) continue;
+    const gate = createGate(layers[0]?.file.path ?? '', allowedFolders);
+    const named = depth === 0 ? dataFilePath : undefined;
+    layers[depth] = { ...layer, dataFile: named === undefined ? openImpliedDataFile(layer, gate) : openFile(named) };
+  }
+}
+
+function openImpliedDataFile({ file, qcow2 }: Layer, gate: Gate): OpenFile {
+  if (qcow2?.dataFileName === undefined) {
+    throw new Qcow2fsError(
+      'DAMAGED',
+      `${file.path} needs an external data file, but does not name it: --data-file FILE does`,
+      { data: { file: file.path } },
+    );
+  }
+  // Not decodeImpliedName: QEMU takes this one as a file name, whatever is in it.
+  const name = Buffer.from(qcow2.dataFileName, 'latin1').toString('utf8');
+  const implied = impliedPath(file.path, name);
+  return openImpliedFile(implied, file.path, gate, 'data file', '--data-file FILE takes another one');
+}
+
 /** Closes the files of all layers. */
 export function closeLayers(layers: readonly Layer[]): void {
-  for (const { file } of layers) fs.closeSync(file.fd);
+  for (const file of filesOfLayers(layers)) fs.closeSync(file.fd);
 }
 
 /**
@@ -83,13 +125,14 @@ export function closeLayers(layers: readonly Layer[]): void {
  */
 export function refuseUnsupportedLayers(layers: readonly Layer[]): void {
   for (const { file, qcow2 } of layers) {
-    if (qcow2 !== undefined) refuseUnsupportedFeatures({ ...qcow2, storage: new FileStorage(file) });
+    if (qcow2 !== undefined) refuseUnsupportedFeatures(file.path, qcow2);
   }
 }
 
 function openBackingLayer(name: ImpliedName, above: Layer, layers: readonly Layer[], gate: Gate): Layer {
   const { path } = name;
-  const file = openBackingFile(path, above.file.path, gate);
+  const remedy = '--backing FILE takes another one, --no-backing none';
+  const file = openImpliedFile(path, above.file.path, gate, 'backing file', remedy);
   try {
     if (layers.some((layer) => layer.file.identity === file.identity)) {
       throw new Qcow2fsError(
@@ -107,15 +150,15 @@ function openBackingLayer(name: ImpliedName, above: Layer, layers: readonly Laye
   }
 }
 
-function openBackingFile(path: string, abovePath: string, gate: Gate): OpenFile {
+function openImpliedFile(path: string, abovePath: string, gate: Gate, what: string, remedy: string): OpenFile {
   try {
     // Relative names in it start at the folder of the name by which it is known, not of the file behind a symlink.
-    return { ...openFile(passGate(gate, abovePath, path)), path };
+    return { ...openFile(passGate(gate, abovePath, path, what)), path };
   } catch (cause) {
     if (!(cause instanceof Qcow2fsError) || cause.code === 'REFUSED') throw cause;
-    const remedy = cause.code === 'NOT_FOUND' ? ' (--backing FILE takes another one, --no-backing none)' : '';
-    throw new Qcow2fsError(cause.code, `${abovePath} needs its backing file: ${messageOf(cause)}${remedy}`, {
-      data: { file: abovePath, backingFile: path },
+    const hint = cause.code === 'NOT_FOUND' ? ` (${remedy})` : '';
+    throw new Qcow2fsError(cause.code, `${abovePath} needs its ${what}: ${messageOf(cause)}${hint}`, {
+      data: { file: abovePath, implied: path },
       cause,
     });
   }
@@ -137,6 +180,6 @@ function isQcow2(file: OpenFile, above: Layer, namedFormat: ImpliedName['format'
 }
 
 function readMetadata(file: OpenFile): Qcow2Metadata {
-  const { storage: _, ...metadata } = openQcow2(new FileStorage(file));
+  const { storage: _, dataStorage: __, ...metadata } = openQcow2(new FileStorage(file));
   return metadata;
 }

@@ -7,16 +7,19 @@ import { forgetKeys, type VolumeKey } from '../luks/volume-key.ts';
 import type { Qcow2Metadata } from '../qcow2/open-qcow2.ts';
 import { activeL1TableProblem } from '../qcow2/qcow2-image.ts';
 import { readSnapshotTable, type Snapshot } from '../qcow2/snapshots.ts';
-import { FileStorage, isSettled, TIME_STAMP_TICKS_MS } from '../storage/file-storage.ts';
+import { isSettled, TIME_STAMP_TICKS_MS } from '../storage/file-storage.ts';
 import { type KeySource, keysOfLayers, withoutKeys } from './layer-keys.ts';
 import {
   type ChainOptions,
   closeLayers,
+  filesOfLayers,
   type Layer,
   NO_CHAIN_OPTIONS,
   openBackingChain,
+  openDataFiles,
   openTopLayer,
   refuseUnsupportedLayers,
+  toQcow2File,
 } from './layers.ts';
 
 /** For inflated clusters, over all layers. */
@@ -48,7 +51,7 @@ export interface OpenImage extends ImageHeader {
 export function openImageHeader(imagePath: string): ImageHeader {
   const layer = openTopLayer(imagePath);
   try {
-    const { snapshots, problems } = readSnapshotTable({ ...layer.qcow2, storage: new FileStorage(layer.file) });
+    const { snapshots, problems } = readSnapshotTable(toQcow2File(layer, layer.qcow2));
     const l1Problem = activeL1TableProblem(layer.qcow2);
     return {
       layers: [layer],
@@ -94,6 +97,7 @@ export function openImage(
     refuseUnsupportedLayers(layers);
     openBackingChain(layers, chain);
     refuseUnsupportedLayers(layers.slice(1));
+    openDataFiles(layers, chain);
     const capacityBytes = Math.floor(CLUSTER_CACHE_BYTES / layers.length);
     return {
       ...header,
@@ -122,11 +126,11 @@ export async function openSettledImage(
 ): Promise<OpenImage> {
   for (let attempt = 1; ; attempt++) {
     const image = openImage(imagePath, keySource, chain);
-    const restless = image.layers.find(({ file }) => !isSettled(file));
+    const restless = filesOfLayers(image.layers).find((file) => !isSettled(file));
     if (restless === undefined) return image;
     closeImage(image);
     if (attempt === SETTLE_ATTEMPTS) {
-      const { path } = restless.file;
+      const { path } = restless;
       throw new Qcow2fsError('STALE', `${path} is being written to: try again when its virtual machine is shut down`, {
         data: { file: path },
       });

@@ -6,8 +6,8 @@ import { Qcow2fsError } from '../errors.ts';
 import { Qcow2Image } from '../qcow2/qcow2-image.ts';
 import type { Snapshot } from '../qcow2/snapshots.ts';
 import { RawDisk } from '../raw/raw-disk.ts';
-import { FileStorage, isUnchanged } from '../storage/file-storage.ts';
-import { isBackingLeftOut, type Layer } from './layers.ts';
+import { FileStorage, isUnchanged, type OpenFile } from '../storage/file-storage.ts';
+import { filesOfLayers, isBackingLeftOut, type Layer, toQcow2File } from './layers.ts';
 import type { OpenImage } from './open-image.ts';
 
 /** For L1 and L2 slices of one thread, over all layers; a layer gets at least `MIN_SLICE_CACHE_BYTES`. */
@@ -16,6 +16,7 @@ const MIN_SLICE_CACHE_BYTES = 256 * 1024;
 
 export class StateDisks {
   readonly #image: OpenImage;
+  readonly #files: readonly OpenFile[];
   readonly #top: Qcow2Image;
   readonly #disks: (Disk | undefined)[] = [];
   readonly #vmStates: (Disk | undefined)[] = [];
@@ -26,6 +27,7 @@ export class StateDisks {
    */
   constructor(image: OpenImage) {
     this.#image = image;
+    this.#files = filesOfLayers(image.layers);
     const { path } = image.layers.at(-1)?.file ?? { path: '' };
     let below: Disk | undefined = isBackingLeftOut(image.layers) ? new MissingDisk(path) : undefined;
     for (let depth = image.layers.length - 1; depth > 0; depth--) {
@@ -56,7 +58,7 @@ export class StateDisks {
    * @throws Qcow2fsError STALE, naming the file.
    */
   requireUnchanged(): void {
-    for (const { file } of this.#image.layers) {
+    for (const file of this.#files) {
       if (!isUnchanged(file)) {
         throw new Qcow2fsError(
           'STALE',
@@ -100,9 +102,11 @@ export class StateDisks {
       throw new Qcow2fsError('INTERNAL', `layer ${depth} is not a qcow2 file`);
     }
     const sliceCacheBytes = Math.max(MIN_SLICE_CACHE_BYTES, Math.floor(SLICE_CACHE_BYTES / layers.length));
-    return new Qcow2Image(
-      { ...layer.qcow2, storage: new FileStorage(layer.file) },
-      { backing, key: keys[depth], clusterMemory, sliceCacheBytes },
-    );
+    return new Qcow2Image(toQcow2File(layer, layer.qcow2), {
+      backing,
+      key: keys[depth],
+      clusterMemory,
+      sliceCacheBytes,
+    });
   }
 }

@@ -51,7 +51,7 @@ export function countAllocatedBytes(
   if (disk.metadataBytes() > MAX_WALKED_METADATA_BYTES) {
     const mapped = countTables(map, disk.sizeBytes) * map.tableCoverageBytes;
     const below = backing === undefined ? 0 : backing.allocatedBytes();
-    return Math.min(disk.sizeBytes, Math.min(mapped, file.storage.sizeBytes) + below);
+    return Math.min(disk.sizeBytes, Math.min(mapped, file.dataStorage.sizeBytes) + below);
   }
   const mappedEnd = Math.min(disk.sizeBytes, map.mappedBytes);
   let allocated = backing === undefined ? 0 : countExtents(disk, mappedEnd, disk.sizeBytes);

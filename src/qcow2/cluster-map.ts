@@ -14,6 +14,7 @@ import {
   compressedOffset,
   entryOffset,
   isCompressedEntry,
+  isCopiedEntry,
   isZeroEntry,
 } from './wire/table-entries.ts';
 
@@ -160,6 +161,7 @@ export class ClusterMap {
       const low = pool.readUInt32BE(at + 4);
       if (isCompressedEntry(high) || isZeroEntry(low) !== wantsZero) break;
       if (!wantsZero && entryOffset(high, low) !== (isNormal ? hostBase + count * clusterBytes : 0)) break;
+      if (!wantsZero && !isNormal && this.#isAllocated(0, high)) break;
       length += clusterBytes;
     }
     into.lengthBytes = Math.min(length, maxLength);
@@ -168,7 +170,7 @@ export class ClusterMap {
   /** Kind and host offset of the cluster that an entry without subclusters describes. */
   #decodeStandard(high: number, low: number, offset: number, into: Mapping): void {
     if (isCompressedEntry(high)) {
-      this.#decodeCompressed(high, low, into);
+      this.#decodeCompressed(high, low, offset, into);
       return;
     }
     const hostOffset = entryOffset(high, low);
@@ -177,7 +179,7 @@ export class ClusterMap {
       if (this.#file.header.version >= 3) setMapping(into, 'zero', 0, -1);
       else setDamaged(into, 0, this.#damage(offset, 'zero flag set in an L2 entry of a version 2 image'));
     } else {
-      this.#decodeHostOffset(hostOffset, offset, into);
+      this.#decodeHostOffset(hostOffset, high, offset, into);
     }
   }
 
@@ -218,14 +220,15 @@ export class ClusterMap {
     const high = pool.readUInt32BE(at);
     const low = pool.readUInt32BE(at + 4);
     if (isCompressedEntry(high)) {
-      this.#decodeCompressed(high, low, into);
+      this.#decodeCompressed(high, low, offset, into);
       return;
     }
     const hostOffset = entryOffset(high, low);
-    this.#decodeHostOffset(hostOffset, offset, into);
+    this.#decodeHostOffset(hostOffset, high, offset, into);
     if (into.kind === 'damaged') return;
+    const hasCluster = into.kind === 'normal';
     const run = this.#run;
-    findSubclusterRun(pool.readUInt32BE(at + 8), pool.readUInt32BE(at + 12), hostOffset !== 0, subcluster, run);
+    findSubclusterRun(pool.readUInt32BE(at + 8), pool.readUInt32BE(at + 12), hasCluster, subcluster, run);
     if (run.kind === 'invalid') {
       setDamaged(into, 0, this.#damage(offset, 'the subcluster bitmap of an L2 entry contradicts itself'));
       return;
@@ -234,13 +237,29 @@ export class ClusterMap {
     setMapping(into, run.kind, run.count * this.#subclusterBytes, host);
   }
 
-  #decodeHostOffset(hostOffset: number, offset: number, into: Mapping): void {
-    if (hostOffset === 0) setMapping(into, 'unallocated', 0, -1);
-    else if (hostOffset % this.#clusterBytes === 0) setMapping(into, 'normal', 0, hostOffset);
-    else setDamaged(into, 0, this.#damage(offset, `cluster offset ${hostOffset} is not cluster aligned`));
+  #decodeHostOffset(hostOffset: number, high: number, offset: number, into: Mapping): void {
+    if (!this.#isAllocated(hostOffset, high)) {
+      setMapping(into, 'unallocated', 0, -1);
+    } else if (hostOffset % this.#clusterBytes !== 0) {
+      setDamaged(into, 0, this.#damage(offset, `cluster offset ${hostOffset} is not cluster aligned`));
+    } else if (this.#file.hasDataFile && hostOffset !== offset - (offset % this.#clusterBytes)) {
+      const what = `cluster offset ${hostOffset} in the external data file is not the one in the guest`;
+      setDamaged(into, 0, this.#damage(offset, what));
+    } else {
+      setMapping(into, 'normal', 0, hostOffset);
+    }
   }
 
-  #decodeCompressed(high: number, low: number, into: Mapping): void {
+  /** Offset 0 is the header, and so no cluster; in a data file it is one, which QCOW_OFLAG_COPIED (bit 63) tells. */
+  #isAllocated(hostOffset: number, high: number): boolean {
+    return hostOffset !== 0 || (this.#file.hasDataFile && isCopiedEntry(high));
+  }
+
+  #decodeCompressed(high: number, low: number, offset: number, into: Mapping): void {
+    if (this.#file.hasDataFile) {
+      setDamaged(into, 0, this.#damage(offset, 'compressed cluster in an image with an external data file'));
+      return;
+    }
     setMapping(into, 'compressed', 0, compressedOffset(high, low, this.#clusterBits));
     into.storedBytes = compressedBytes(high, low, this.#clusterBits);
   }

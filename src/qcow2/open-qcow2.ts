@@ -19,6 +19,7 @@ import {
   QCOW2_COMPRESSION_TYPE_ZLIB,
   QCOW2_COMPRESSION_TYPE_ZSTD,
   QCOW2_INCOMPAT_COMPRESSION,
+  QCOW2_INCOMPAT_DATA_FILE,
   QCOW2_INCOMPAT_EXTL2,
   QCOW2_V2_HEADER_BYTES,
   QCOW2_V3_HEADER_BYTES,
@@ -29,6 +30,7 @@ import {
   type FeatureName,
   QCOW2_EXT_MAGIC_BACKING_FORMAT,
   QCOW2_EXT_MAGIC_CRYPTO_HEADER,
+  QCOW2_EXT_MAGIC_DATA_FILE,
   QCOW2_EXT_MAGIC_FEATURE_TABLE,
 } from './wire/header-extensions.ts';
 import { GUESS_BYTES, guessFormat } from './wire/other-formats.ts';
@@ -44,6 +46,10 @@ export interface Qcow2Metadata {
   readonly backingName: string | undefined;
   /** The format of the backing file, such as `qcow2` or `raw`, if the image names it. */
   readonly backingFormat: string | undefined;
+  /** True if the clusters of the guest are in another file, at the offsets that they have in the guest. */
+  readonly hasDataFile: boolean;
+  /** The name of that file as stored, one character per byte (latin1), if the image has one. */
+  readonly dataFileName: string | undefined;
   readonly featureNames: readonly FeatureName[];
   /** undefined for an image that is not encrypted. */
   readonly encryption: Encryption | undefined;
@@ -54,6 +60,8 @@ export interface Qcow2Metadata {
 /** A qcow2 file that can be read. */
 export interface Qcow2File extends Qcow2Metadata {
   readonly storage: Storage;
+  /** Where the clusters of the guest are: `storage`, or the external data file. */
+  readonly dataStorage: Storage;
 }
 
 /** Longest header that is looked at; later fields do not exist yet. */
@@ -82,12 +90,15 @@ export function openQcow2(storage: Storage): Qcow2File {
   const featureTable = find(QCOW2_EXT_MAGIC_FEATURE_TABLE);
   return {
     storage,
+    dataStorage: storage,
     header,
     clusterBytes,
     sizeBytes: header.size - (header.size % SECTOR_BYTES),
     hasExtendedL2: (header.incompatibleFeatures & QCOW2_INCOMPAT_EXTL2) !== 0n,
     backingName: readBackingName(storage, header, clusterBytes),
     backingFormat: find(QCOW2_EXT_MAGIC_BACKING_FORMAT)?.toString('utf8'),
+    hasDataFile: (header.incompatibleFeatures & QCOW2_INCOMPAT_DATA_FILE) !== 0n,
+    dataFileName: find(QCOW2_EXT_MAGIC_DATA_FILE)?.toString('latin1'),
     featureNames: featureTable === undefined ? [] : decodeFeatureNames(featureTable),
     encryption,
     problems,

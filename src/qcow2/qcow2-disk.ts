@@ -80,7 +80,7 @@ export class Qcow2Disk implements Disk {
     switch (mapping.kind) {
       case 'normal':
         if (this.#encrypted !== undefined) this.#encrypted.read(hostOffset, offset, lengthBytes, target, targetOffset);
-        else readExactly(this.#file.storage, target, targetOffset, lengthBytes, hostOffset, 'a cluster');
+        else readExactly(this.#file.dataStorage, target, targetOffset, lengthBytes, hostOffset, 'a cluster');
         return;
       case 'zero':
         target.fill(0, targetOffset, targetOffset + lengthBytes);

@@ -41,6 +41,11 @@ export function readSnapshotTable(file: Qcow2File): SnapshotTable {
   const snapshots: Snapshot[] = [];
   const problems: string[] = [];
   if (snapshotCount === 0) return { snapshots, problems };
+  // Their clusters would share the data file with those of the current state; QEMU refuses to make or list them.
+  if (file.hasDataFile) {
+    problems.push(`header field nb_snapshots is ${snapshotCount}, but an image with an external data file has none`);
+    return { snapshots, problems };
+  }
   if (snapshotCount > MAX_SNAPSHOT_COUNT) {
     problems.push(`header field nb_snapshots is ${snapshotCount}, but at most ${MAX_SNAPSHOT_COUNT} are allowed`);
     return { snapshots, problems };

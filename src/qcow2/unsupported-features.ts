@@ -2,7 +2,7 @@
 
 import { Qcow2fsError } from '../errors.ts';
 import { unsupportedEncryption } from './encryption.ts';
-import type { Qcow2File, Qcow2Metadata } from './open-qcow2.ts';
+import type { Qcow2Metadata } from './open-qcow2.ts';
 import {
   QCOW2_INCOMPAT_COMPRESSION,
   QCOW2_INCOMPAT_CORRUPT,
@@ -13,7 +13,11 @@ import {
 
 /** Dirty and corrupt only concern writers: refcounts may be wrong, the mapping is not (QEMU reads both). */
 const READABLE_FEATURES =
-  QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_COMPRESSION | QCOW2_INCOMPAT_EXTL2;
+  QCOW2_INCOMPAT_DIRTY |
+  QCOW2_INCOMPAT_CORRUPT |
+  QCOW2_INCOMPAT_DATA_FILE |
+  QCOW2_INCOMPAT_COMPRESSION |
+  QCOW2_INCOMPAT_EXTL2;
 
 /** The names of all features of the image that this reader lacks; empty if it can be read. */
 export function unsupportedFeatures(file: Qcow2Metadata): string[] {
@@ -21,8 +25,9 @@ export function unsupportedFeatures(file: Qcow2Metadata): string[] {
   const names: string[] = [];
   const encryption = unsupportedEncryption(file.encryption);
   if (encryption !== undefined) names.push(encryption);
-  if ((incompatibleFeatures & QCOW2_INCOMPAT_DATA_FILE) !== 0n) names.push('an external data file');
-  const unknown = incompatibleFeatures & ~(READABLE_FEATURES | QCOW2_INCOMPAT_DATA_FILE);
+  // QEMU does not make such images (qcow2_co_create).
+  if (file.hasDataFile && file.encryption !== undefined) names.push('encryption together with an external data file');
+  const unknown = incompatibleFeatures & ~READABLE_FEATURES;
   for (let bit = 0; bit < 64; bit++) {
     if ((unknown & (1n << BigInt(bit))) !== 0n) names.push(incompatibleFeatureName(file, bit));
   }
@@ -33,14 +38,12 @@ export function unsupportedFeatures(file: Qcow2Metadata): string[] {
  * Refuses an image with a feature that this reader lacks.
  * @throws Qcow2fsError UNSUPPORTED, naming each feature (by the image's feature name table for unknown bits).
  */
-export function refuseUnsupportedFeatures(file: Qcow2File): void {
+export function refuseUnsupportedFeatures(path: string, file: Qcow2Metadata): void {
   const names = unsupportedFeatures(file);
   if (names.length === 0) return;
-  throw new Qcow2fsError(
-    'UNSUPPORTED',
-    `${file.storage.name} uses ${names.join(', ')}, which this version of qcow2fs cannot read`,
-    { data: { file: file.storage.name, features: names.join(', ') } },
-  );
+  throw new Qcow2fsError('UNSUPPORTED', `${path} uses ${names.join(', ')}, which this version of qcow2fs cannot read`, {
+    data: { file: path, features: names.join(', ') },
+  });
 }
 
 /** How an incompatible feature bit is called: by the image's own table, else by its number. */

@@ -9,6 +9,7 @@ export const QCOW2_EXT_MAGIC_END = 0;
 export const QCOW2_EXT_MAGIC_BACKING_FORMAT = 0xe2792aca;
 export const QCOW2_EXT_MAGIC_FEATURE_TABLE = 0x6803f857;
 export const QCOW2_EXT_MAGIC_CRYPTO_HEADER = 0x0537be77;
+export const QCOW2_EXT_MAGIC_DATA_FILE = 0x44415441;
 export const QCOW2_EXT_MAGIC_BITMAPS = 0x23852875;
 
 export interface HeaderExtension {

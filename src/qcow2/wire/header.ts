@@ -47,6 +47,7 @@ export const QCOW_CRYPT_AES = 1;
 export const QCOW_CRYPT_LUKS = 2;
 /** Autoclear feature bits. */
 export const QCOW2_AUTOCLEAR_BITMAPS = 1n << 0n;
+export const QCOW2_AUTOCLEAR_DATA_FILE_RAW = 1n << 1n;
 
 export const QCOW2_COMPRESSION_TYPE_ZLIB = 0;
 export const QCOW2_COMPRESSION_TYPE_ZSTD = 1;
