@@ -13,7 +13,9 @@ const log = createLogger('cli');
 
 // `qcow2fs list IMAGE | head` closes our stdout early: that is no failure of ours, and the command goes on to its end.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
+  if (error.code === 'EPIPE') return;
+  warn(`cannot write to standard output: ${error.message}`);
+  process.exitCode = FAILED;
 });
 
 const program = createProgram((code) => {

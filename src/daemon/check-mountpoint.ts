@@ -2,6 +2,7 @@
 
 import fs from 'node:fs';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
 import { FSTYPE } from '../fuse/mount.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
@@ -18,7 +19,7 @@ export async function checkMountpoint(mountpoint: string, imagePath: string): Pr
   const mount = findMountAt(mountpoint);
   if (mount !== undefined) await removeDeadMount(mount, mountpoint);
   requireDirectory(mountpoint);
-  const resolved = resolveSymlinks(path.resolve(mountpoint));
+  const resolved = resolveSymlinks(mountpoint);
   if (isBelow(resolved, imagePath)) {
     throw refuse(
       mountpoint,
@@ -26,7 +27,7 @@ export async function checkMountpoint(mountpoint: string, imagePath: string): Pr
     );
   }
   // Worker threads are started later too: their scripts would then be looked for in the mount that they serve.
-  if (isBelow(resolved, import.meta.filename) || isBelow(resolved, process.execPath)) {
+  if (isBelow(resolved, fileURLToPath(import.meta.url)) || isBelow(resolved, process.execPath)) {
     throw refuse(mountpoint, 'this program lies in it, and the mount would hide it; choose another directory');
   }
   return resolved;
@@ -38,10 +39,13 @@ export function requireRoot(action: string): void {
   throw new Qcow2fsError('MOUNT', `${action} needs root for now: run it with sudo`);
 }
 
-/** True when the daemon behind a mount is gone. Asks the file system, so never for a mount of this process. */
+/**
+ * True when the daemon behind a mount is gone. Asks the file system, so never for a mount of this process: and by statfs(2),
+ * since the attributes of its root may be in the kernel's cache.
+ */
 export function isDead(mount: Mount): boolean {
   try {
-    fs.statSync(mount.mountpoint);
+    fs.statfsSync(mount.mountpoint);
     return false;
   } catch (error) {
     const code = systemCodeOf(error);

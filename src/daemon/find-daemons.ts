@@ -13,7 +13,7 @@ export function findDaemons(mountpoint: string): number[] {
     .readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
-    .filter((pid) => daemonMountpoint(pid) === mountpoint);
+    .filter((pid) => isInOurNamespace(pid) && daemonMountpoint(pid) === mountpoint);
 }
 
 /**
@@ -28,6 +28,17 @@ export function hasEnded(pid: number): boolean {
     return state === 'Z' && fs.readdirSync(`/proc/${pid}/task`).length === 1;
   } catch {
     return true;
+  }
+}
+
+/** Anybody may start a process with such a command line, and one in a container means a path of its own. */
+function isInOurNamespace(pid: number): boolean {
+  try {
+    const isOurs = fs.statSync(`/proc/${pid}`).uid === process.getuid?.();
+    return isOurs && fs.readlinkSync(`/proc/${pid}/ns/mnt`) === fs.readlinkSync('/proc/self/ns/mnt');
+  } catch {
+    // It has ended since the listing.
+    return false;
   }
 }
 

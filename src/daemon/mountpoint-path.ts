@@ -9,16 +9,18 @@ import { findMount, type Mount } from '../fuse/mountinfo.ts';
  * mountpoint itself would ask the file system on it, which may be dead.
  */
 export function findMountAt(mountpoint: string): Mount | undefined {
-  const absolute = path.resolve(mountpoint);
-  const resolved = path.join(resolveSymlinks(path.dirname(absolute)), path.basename(absolute));
-  return findMount(resolved) ?? findMount(resolveSymlinks(absolute));
+  // `..` behind a symlink is the parent of its target, so the path must not be tidied up before it is resolved.
+  const last = path.basename(mountpoint);
+  if (last === '' || last === '.' || last === '..') return findMount(resolveSymlinks(mountpoint));
+  const resolved = path.join(resolveSymlinks(path.dirname(mountpoint)), last);
+  return findMount(resolved) ?? findMount(resolveSymlinks(mountpoint));
 }
 
-/** The path without symlinks, or as it is where it cannot be followed. */
-export function resolveSymlinks(absolute: string): string {
+/** The absolute path without symlinks, or only made absolute where it cannot be followed. */
+export function resolveSymlinks(name: string): string {
   try {
-    return fs.realpathSync.native(absolute);
+    return fs.realpathSync.native(name);
   } catch {
-    return absolute;
+    return path.resolve(name);
   }
 }

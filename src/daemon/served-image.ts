@@ -7,14 +7,17 @@ import { type ChainOptions, filesOfLayers } from '../open-image/layers.ts';
 import { closeImage, type OpenImage, openSettledImage } from '../open-image/open-image.ts';
 import { StateDisks } from '../open-image/state-disks.ts';
 import type { OpenFile } from '../storage/file-storage.ts';
-import type { Catalogue, Contents } from '../tree/catalogue.ts';
+import type { Catalogue, Contents, Ownership } from '../tree/catalogue.ts';
 import { commonOwnership } from '../tree/ownership.ts';
 import { Tree } from '../tree/tree.ts';
+import { accessesOf } from './file-access.ts';
 
 /** Everything a worker needs, as plain data: file descriptors belong to the process, memory is shared. */
 export interface ServedImage {
   readonly imagePath: string;
   readonly image: OpenImage;
+  /** Whom the tree lets in. */
+  readonly ownership: Ownership;
 }
 
 /**
@@ -29,7 +32,8 @@ export async function openServedImage(
   const image = await openSettledImage(imagePath, withKeys(keys), chain);
   const disks = new StateDisks(image);
   disks.requireUnchanged();
-  return { imagePath, image };
+  const ownership = commonOwnership(filesOfLayers(image.layers).flatMap(accessesOf));
+  return { imagePath, image, ownership };
 }
 
 /** Overwrites its keys and closes its files. */
@@ -38,7 +42,8 @@ export function closeServedImage({ image }: ServedImage): void {
 }
 
 /** The file system over a served image; any thread can have one. */
-export function createFileSystem({ image }: ServedImage): FileSystem {
+export function createFileSystem(served: ServedImage): FileSystem {
+  const { image } = served;
   const disks = new StateDisks(image);
   const contents: Contents = {
     disk: (state) => disks.disk(state),
@@ -47,13 +52,13 @@ export function createFileSystem({ image }: ServedImage): FileSystem {
     imageJson: once(() => toJson(describeInfo(image))),
     infoJson: (state) => toJson(describeState(image, state)),
   };
-  return new Tree(toCatalogue(image), contents);
+  return new Tree(toCatalogue(served), contents);
 }
 
-function toCatalogue(image: OpenImage): Catalogue {
+function toCatalogue({ image, ownership }: ServedImage): Catalogue {
   const files = filesOfLayers(image.layers);
   return {
-    ownership: commonOwnership(files),
+    ownership,
     time: modificationTime(files[0]),
     currentSizeBytes: image.qcow2.sizeBytes,
     snapshots: image.snapshots.map(({ entry, sizeBytes }) => ({

@@ -4,6 +4,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import os from 'node:os';
 import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
 import { Qcow2fsError } from '../errors.ts';
 import { type LayerKey, unlockImage } from '../open-image/layer-keys.ts';
 import { NO_CHAIN_OPTIONS } from '../open-image/layers.ts';
@@ -108,7 +109,7 @@ function spawnDaemon(
   hooks: StartHooks,
 ): ChildProcess {
   const entry = hooks.daemonEntry ?? new URL('./main.js', import.meta.url);
-  const daemon = spawn(process.execPath, [entry.pathname, JSON.stringify(options)], {
+  const daemon = spawn(process.execPath, [fileURLToPath(entry), JSON.stringify(options)], {
     detached: true,
     // A working directory of a daemon would keep its file system busy.
     cwd: '/',

@@ -5,8 +5,9 @@ import path from 'node:path';
 import { createGate, type Gate, impliedPath, passGate } from '../disk/gate.ts';
 import { decodeImpliedName, type ImpliedName } from '../disk/implied-name.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
-import { hasQcowMagic, openQcow2, type Qcow2File, type Qcow2Metadata } from '../qcow2/open-qcow2.ts';
+import { hasQcowMagic, lookOf, openQcow2, type Qcow2File, type Qcow2Metadata } from '../qcow2/open-qcow2.ts';
 import { refuseUnsupportedFeatures } from '../qcow2/unsupported-features.ts';
+import { DISK_FORMATS } from '../qcow2/wire/other-formats.ts';
 import { FileStorage, type OpenFile, openFile } from '../storage/file-storage.ts';
 
 /** QEMU has no limit; nobody has a chain like that, but a crafted folder of images may. */
@@ -169,13 +170,31 @@ function isQcow2(file: OpenFile, above: Layer, namedFormat: ImpliedName['format'
   const format = namedFormat ?? above.qcow2?.backingFormat;
   if (format === 'qcow2') return true;
   if (format === 'raw' || format === 'host_device') return false;
-  if (format === undefined || format === '') return hasQcowMagic(new FileStorage(file));
+  if (format === undefined || format === '') return isQcow2ByItsLook(file, above);
   throw new Qcow2fsError(
     'UNSUPPORTED',
     `${above.file.path}: the format "${format}" of its backing file is not supported`,
     {
       data: { file: above.file.path, format },
     },
+  );
+}
+
+/**
+ * QEMU probes all its formats. A raw disk is what shows none of them: bytes of another format, or ciphertext, must not
+ * pass for a disk.
+ * @throws Qcow2fsError UNSUPPORTED for what looks like another format of disks.
+ */
+function isQcow2ByItsLook(file: OpenFile, above: Layer): boolean {
+  const storage = new FileStorage(file);
+  if (hasQcowMagic(storage)) return true;
+  const format = lookOf(storage, DISK_FORMATS);
+  if (format === undefined) return false;
+  throw new Qcow2fsError(
+    'UNSUPPORTED',
+    `${above.file.path} does not say the format of its backing file ${file.path}, which looks like ${format}; if it is raw, ` +
+      `say so: qemu-img rebase -u -b FILE -F raw ${above.file.path}`,
+    { data: { file: above.file.path, backingFile: file.path, format } },
   );
 }
 

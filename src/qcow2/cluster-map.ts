@@ -37,6 +37,8 @@ export function createMapping(): Mapping {
   return { kind: 'unallocated', lengthBytes: 0, hostOffset: -1, storedBytes: 0, problem: undefined };
 }
 
+const MAX_TABLES_AT_ONCE = 256;
+
 const STANDARD_ENTRY_BYTES = 8;
 const EXTENDED_ENTRY_BYTES = 16;
 
@@ -81,7 +83,9 @@ export class ClusterMap {
   lookup(offset: number, maxLengthBytes: number, into: Mapping): void {
     this.#lookupInTable(offset, maxLengthBytes, into);
     // A run can only go on in the next table if it reached the end of its own.
-    while (into.lengthBytes < maxLengthBytes && (offset + into.lengthBytes) % this.tableCoverageBytes === 0) {
+    // The count is bounded so that a walk over a crafted image comes back to whoever may end it.
+    for (let tables = 1; tables < MAX_TABLES_AT_ONCE; tables++) {
+      if (into.lengthBytes >= maxLengthBytes || (offset + into.lengthBytes) % this.tableCoverageBytes !== 0) return;
       const next = this.#nextTable;
       this.#lookupInTable(offset + into.lengthBytes, maxLengthBytes - into.lengthBytes, next);
       if (!continues(into, next)) return;

@@ -33,7 +33,7 @@ import {
   QCOW2_EXT_MAGIC_DATA_FILE,
   QCOW2_EXT_MAGIC_FEATURE_TABLE,
 } from './wire/header-extensions.ts';
-import { GUESS_BYTES, guessFormat } from './wire/other-formats.ts';
+import { type DISK_FORMATS, GUESS_BYTES, guessFormat } from './wire/other-formats.ts';
 
 /** A checked header with what its extensions say: plain data, so that a worker thread can be given it. */
 export interface Qcow2Metadata {
@@ -131,9 +131,14 @@ function readHeader(storage: Storage): Header {
   }
 }
 
-function notQcow2(storage: Storage): Qcow2fsError {
+/** What a file looks like, among the formats of `signatures`; undefined for none of them. */
+export function lookOf(storage: Storage, signatures?: typeof DISK_FORMATS): string | undefined {
   const head = Buffer.alloc(GUESS_BYTES);
-  const format = guessFormat(head.subarray(0, storage.readUpTo(head, 0, GUESS_BYTES, 0)));
+  return guessFormat(head.subarray(0, storage.readUpTo(head, 0, GUESS_BYTES, 0)), signatures);
+}
+
+function notQcow2(storage: Storage): Qcow2fsError {
+  const format = lookOf(storage);
   const reason = format === undefined ? 'it does not start with "QFI\\xfb"' : `it looks like ${format}`;
   return new Qcow2fsError('NOT_QCOW2', `${storage.name} is not a qcow2 image: ${reason}`, {
     data: { file: storage.name, format: format ?? null },

@@ -30,16 +30,17 @@ export interface OpenFile {
 export function openFile(path: string): OpenFile {
   let fd: number;
   try {
+    // To open a device may be to use it (a tape, a watchdog), so what is no disk is not even opened.
+    requireDisk(path, fs.statSync(path));
     fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
   } catch (error) {
+    if (error instanceof Qcow2fsError) throw error;
     throw openError(path, error);
   }
   try {
     const openedAtMs = Date.now();
     const stat = fs.fstatSync(fd);
-    if (!stat.isFile() && !stat.isBlockDevice()) {
-      throw new Qcow2fsError('IO', `${path} is neither a regular file nor a block device`, { data: { file: path } });
-    }
+    requireDisk(path, stat);
     return {
       path,
       fd,
@@ -92,6 +93,8 @@ export class FileStorage implements Storage {
   }
 
   readUpTo(target: Buffer, targetOffset: number, length: number, position: number): number {
+    // An entry of a damaged table may point further than pread(2) takes: that is past the end, not a failure of the system.
+    if (position >= this.sizeBytes) return 0;
     let done = 0;
     try {
       // pread(2) may return less than asked in the middle of a file (2 GiB limit, signals): only 0 means the end.
@@ -108,6 +111,11 @@ export class FileStorage implements Storage {
     }
     return done;
   }
+}
+
+function requireDisk(path: string, stat: fs.Stats): void {
+  if (stat.isFile() || stat.isBlockDevice()) return;
+  throw new Qcow2fsError('IO', `${path} is neither a regular file nor a block device`, { data: { file: path } });
 }
 
 function openError(path: string, cause: unknown): Qcow2fsError {

@@ -12,6 +12,8 @@
 
 /** NAME_MAX of Linux. */
 const MAX_NAME_BYTES = 255;
+/** More than fits: a longer name is cut all the same, and escaping 64 KiB of each would take minutes. */
+const LOOKED_AT_BYTES = MAX_NAME_BYTES + 5;
 
 export interface NamedEntry {
   readonly name: string;
@@ -22,8 +24,8 @@ export interface NamedEntry {
 export function toFileNames(entries: readonly NamedEntry[]): string[] {
   const taken = new Set<string>();
   return entries.map(({ name, id }, index) => {
-    const escaped = escapeName(name);
-    const endings = [`%id=${escapeName(id)}`, `%entry=${index + 1}`];
+    const escaped = escapeName(name.slice(0, LOOKED_AT_BYTES));
+    const endings = [`%id=${escapeName(id.slice(0, LOOKED_AT_BYTES))}`, `%entry=${index + 1}`];
     const candidates = [escaped, ...endings.map((ending) => cutTo(escaped, MAX_NAME_BYTES - ending.length) + ending)];
     const fileName = candidates.find((candidate) => candidate.length <= MAX_NAME_BYTES && !taken.has(candidate));
     // The last candidate is free: no other entry has that place.

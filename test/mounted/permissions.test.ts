@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createImage, createSnapshot, runQemuIo } from '../oracle/qemu.ts';
 import { sha256OfFile } from '../support/hash.ts';
 import { withMount } from '../support/mounted-image.ts';
-import { type CommandResult, tryCommand } from '../support/run-command.ts';
+import { type CommandResult, runCommand, tryCommand } from '../support/run-command.ts';
 
 /** User and group ids that own nothing here; no account is needed for them. */
 const OTHER_USER = '--reuid=65534';
@@ -112,5 +112,34 @@ describe('another user', () => {
       );
       expect(modes).toEqual([0o444, 0o555, 0o444]);
     });
+  });
+});
+
+describe('what the mode of the image does not tell', () => {
+  const headOf = (mountpoint: string) =>
+    asOther([OTHER_USER, `--regid=${IMAGE_GROUP_ID}`], ['head', '-c1', `${mountpoint}/current/disk.raw`]);
+
+  it('an access control list lets nobody in by its mask', async () => {
+    fs.chmodSync(image, 0o600);
+    fs.chownSync(image, 0, IMAGE_GROUP_ID);
+    try {
+      runCommand('setfacl', ['--modify', 'user:2000:r', image]);
+      expect(fs.statSync(image).mode & 0o777).toBe(0o640);
+      await withMount(image, (mountpoint) => expect(headOf(mountpoint).status).not.toBe(0));
+    } finally {
+      runCommand('setfacl', ['--remove-all', image]);
+    }
+  });
+
+  it('a folder that others may not pass keeps them out of the mount', async () => {
+    fs.chmodSync(image, 0o644);
+    fs.chmodSync(folder.name, 0o700);
+    try {
+      await withMount(image, (mountpoint) => expect(headOf(mountpoint).status).not.toBe(0));
+      fs.chmodSync(folder.name, 0o755);
+      await withMount(image, (mountpoint) => expect(headOf(mountpoint).status).toBe(0));
+    } finally {
+      fs.chmodSync(folder.name, 0o755);
+    }
   });
 });

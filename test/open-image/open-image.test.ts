@@ -170,6 +170,22 @@ describe('a backing chain', () => {
       }),
   );
 
+  test.each(['vmdk', 'vdi', 'vhdx', 'vpc', 'qed'])(
+    'of no named format that looks like %s is not read as raw',
+    (format) =>
+      withTemporaryFolder((folder) => {
+        qemuImg(folder, 'create', '-q', '-f', format, 'base.img', '8M');
+        createOverlay(folder, 'top.qcow2', 'base.img', 'raw');
+        // The header extension with the format becomes one that nobody knows, as in images that were made without it.
+        const bytes = fs.readFileSync(`${folder}/top.qcow2`);
+        bytes.writeUInt32BE(0x12345678, bytes.indexOf(Buffer.from('e2792aca', 'hex')));
+        fs.writeFileSync(`${folder}/top.qcow2`, bytes);
+        const error = catchError(() => openImage(`${folder}/top.qcow2`));
+        expect(error.code).toBe('UNSUPPORTED');
+        expect(error.message).toContain('does not say the format of its backing file');
+      }),
+  );
+
   test('never waits on a FIFO and never opens a directory', () =>
     withTemporaryFolder((folder) => {
       runCommand('mkfifo', [`${folder}/pipe`]);

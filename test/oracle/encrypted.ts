@@ -26,13 +26,23 @@ export interface NewEncryptedImage extends EncryptedImage {
 export function createEncryptedImage(image: NewEncryptedImage): void {
   const { backing, options, sizeBytes } = image;
   const encryption = image.passphrase === undefined ? [] : ['encrypt.key-secret=s0', ...options];
-  runCommand('qemu-img', [
+  createPatiently([
     ...['create', '-q', ...secretObjects(image), '-f', 'qcow2'],
     ...(encryption.length === 0 ? [] : ['-o', encryption.join(',')]),
     ...(backing === undefined ? [] : ['-u', '-b', path.basename(backing.path), '-F', 'qcow2']),
     image.path,
     String(sizeBytes),
   ]);
+}
+
+/** QEMU measures how fast it can hash, and gives up if the machine is so busy that it cannot. */
+function createPatiently(args: readonly string[]): void {
+  for (let attempt = 1; ; attempt++) {
+    const { status, stderr } = tryCommand('qemu-img', args);
+    if (status === 0) return;
+    if (attempt === 5 || !stderr.includes('Unable to get accurate CPU usage'))
+      throw new Error(`qemu-img ${args.join(' ')}: ${stderr}`);
+  }
 }
 
 export function writeEncrypted(image: EncryptedImage, commands: readonly string[]): void {

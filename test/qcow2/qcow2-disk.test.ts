@@ -275,3 +275,24 @@ test('a snapshot that claims a huge disk with a short L1 table is one hole behin
   expect(extents(disk)).toEqual([`data 0+512 @${DATA}`, `hole 512+${2 ** 52 - 512}`]);
   expect(seekData(disk, 512)).toBeUndefined();
 });
+
+// 2^22 L1 entries that lead to one L2 table of zeros: no caller can wait until all of it was looked at.
+test('a walk over a crafted image comes to an end', () => {
+  const l1 = Buffer.alloc(8 << 20);
+  for (let at = 0; at < l1.length; at += 8) l1.writeBigUInt64BE(BigInt(L2), at);
+  const zeros = Buffer.concat(
+    Array.from({ length: CLUSTER / 16 }, () => Buffer.concat([u64(0n), u64(0x55555555n << 32n)])),
+  );
+  const fields = { ...EXTENDED, size: 1n << 48n, l1Size: l1.length / 8, l1TableOffset: BigInt(16 * CLUSTER) };
+  const image = buildImage(16 * CLUSTER + l1.length, [
+    [0, encodeHeader(fields)],
+    [L2, zeros],
+    [16 * CLUSTER, l1],
+  ]);
+  const clusterMemory = createSharedBlockMemory(CLUSTER, 1 << 20);
+  const file = openQcow2(new BufferStorage(image));
+  const disk = new Qcow2Image(file, { backing: undefined, clusterMemory, sliceCacheBytes: 1 << 16 }).currentDisk();
+  const data = seekData(disk, 0) ?? disk.sizeBytes;
+  expect(data).toBeGreaterThan(0);
+  expect(disk.allocatedBytes()).toBeLessThanOrEqual(disk.sizeBytes);
+});

@@ -11,7 +11,7 @@ import { loopDevicesBelow, mountsBelow, processesNaming } from './leftovers.ts';
 import { runCommand } from './run-command.ts';
 
 const NEEDED_TOOLS = [
-  ...['qemu-img', 'qemu-io', 'losetup', 'mkfs.ext4', 'mkfs.xfs', 'xfs_io', 'getfattr', 'setpriv'],
+  ...['qemu-img', 'qemu-io', 'losetup', 'mkfs.ext4', 'mkfs.xfs', 'xfs_io', 'getfattr', 'setfacl', 'setpriv'],
   ...['sfdisk', 'debugfs', 'sqlite3', 'qemu-system-x86_64'],
 ];
 

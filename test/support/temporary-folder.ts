@@ -2,11 +2,14 @@
 
 import tmp from 'tmp';
 
-/** Runs `body` with an empty folder of its own and removes the folder afterwards. */
+/**
+ * Runs `body` with an empty folder of its own and removes the folder afterwards. Other users may pass through it, as who
+ * may read what is in it is often the question.
+ */
 export async function withTemporaryFolder<Result>(
   body: (folder: string) => Result | Promise<Result>,
 ): Promise<Awaited<Result>> {
-  const folder = tmp.dirSync({ prefix: 'qcow2fs-', unsafeCleanup: true });
+  const folder = tmp.dirSync({ prefix: 'qcow2fs-', unsafeCleanup: true, mode: 0o755 });
   try {
     return await body(folder.name);
   } finally {

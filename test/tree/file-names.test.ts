@@ -54,6 +54,14 @@ test('a long name is cut between characters and escapes, and gets an ending', ()
   ]);
 });
 
+test('names and ids of 64 KiB take no longer than short ones', () => {
+  const entries = Array.from({ length: 300 }, (_, index) => ({
+    name: '\xff'.repeat(65535),
+    id: `${index}${'\x01'.repeat(65000)}`,
+  }));
+  expect(new Set(toFileNames(entries)).size).toBe(300);
+});
+
 /** A small generator with a fixed seed (xorshift32): names made of the bytes that matter. */
 function* randomNames(count: number): Generator<string> {
   const pieces = [

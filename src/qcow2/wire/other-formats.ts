@@ -3,17 +3,27 @@
 /** How much of the file `guessFormat` wants to see. */
 export const GUESS_BYTES = 36 * 1024;
 
-/** [offset, bytes (latin1), name]; the first that fits counts. */
-const SIGNATURES: readonly (readonly [number, string, string])[] = [
+/** Offset, bytes (latin1), name. */
+type Signature = readonly [number, string, string];
+
+/** Formats of disks, which QEMU would take for what they are if nobody says otherwise. */
+export const DISK_FORMATS: readonly Signature[] = [
   [0, 'KDMV', 'a VMDK image'],
+  [0, 'COWD', 'a VMDK image'],
   [0, '# Disk DescriptorFile', 'a VMDK descriptor'],
   [0x40, '\x7f\x10\xda\xbe', 'a VDI image'],
   [0, 'vhdxfile', 'a VHDX image'],
   [0, 'conectix', 'a VHD image'],
   [0, 'QED\0', 'a QED image'],
   [0, 'WithoutFreeSpace', 'a Parallels image'],
-  [0, 'VMA\0', 'a Proxmox backup'],
+  [0, 'WithouFreSpacExt', 'a Parallels image'],
   [0, 'LUKS\xba\xbe', 'a LUKS volume'],
+];
+
+/** The first that fits counts. */
+const ALL_FORMATS: readonly Signature[] = [
+  ...DISK_FORMATS,
+  [0, 'VMA\0', 'a Proxmox backup'],
   [0, '\x1f\x8b', 'a gzip file'],
   [0, '\xfd7zXZ\0', 'an xz file'],
   [0, '\x28\xb5\x2f\xfd', 'a zstd file'],
@@ -28,7 +38,7 @@ const SIGNATURES: readonly (readonly [number, string, string])[] = [
 ];
 
 /** What the first bytes of a file (up to GUESS_BYTES) look like; undefined for nothing that is known. */
-export function guessFormat(head: Buffer): string | undefined {
-  const found = SIGNATURES.find(([offset, bytes]) => head.toString('latin1', offset, offset + bytes.length) === bytes);
+export function guessFormat(head: Buffer, signatures = ALL_FORMATS): string | undefined {
+  const found = signatures.find(([offset, bytes]) => head.toString('latin1', offset, offset + bytes.length) === bytes);
   return found?.[2];
 }

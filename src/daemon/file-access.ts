@@ -1,0 +1,50 @@
+/** Who can read a file of the host by its path: what its mode bits alone do not tell. */
+
+import { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { createLogger } from '../common/logging.ts';
+import { messageOf } from '../errors.ts';
+import type { OpenFile } from '../storage/file-storage.ts';
+import type { FileOwnership } from '../tree/ownership.ts';
+
+const log = createLogger('daemon');
+
+/** Column of `ls -l` behind the mode: `+` for a file with an access control list. */
+const ACL_MARK_COLUMN = 10;
+
+/**
+ * The file, and every folder on the way to it as a file that may be read where the folder may be passed: whoever is to
+ * read the file needs all of them.
+ */
+export function accessesOf(file: OpenFile): FileOwnership[] {
+  const real = fs.realpathSync.native(file.path);
+  return [withoutAclMask(file, real), ...foldersAbove(real).map(toPassage)];
+}
+
+/** With an access control list, the group bits are its mask and not what the group may do (acl(5)). */
+function withoutAclMask({ mode, uid, gid }: OpenFile, real: string): FileOwnership {
+  return { mode: hasAcl(real) ? mode & ~0o070 : mode, uid, gid };
+}
+
+/** Node.js cannot ask for it; ls can. Where it cannot be told, there may be one. */
+function hasAcl(real: string): boolean {
+  const { stdout, error } = spawnSync('ls', ['-ld', '--', real], {
+    encoding: 'latin1',
+    env: { ...process.env, LC_ALL: 'C' },
+  });
+  if (error !== undefined) log('ls: %s', messageOf(error));
+  const mark = stdout?.[ACL_MARK_COLUMN];
+  return mark !== ' ' && mark !== '.';
+}
+
+function foldersAbove(real: string): string[] {
+  const folder = path.dirname(real);
+  return folder === real ? [] : [folder, ...foldersAbove(folder)];
+}
+
+/** Moves the bits that let pass (x) to those that let read. */
+function toPassage(folder: string): FileOwnership {
+  const { mode, uid, gid } = fs.statSync(folder);
+  return { mode: (mode & 0o111) << 2, uid, gid };
+}
