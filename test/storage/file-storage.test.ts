@@ -32,6 +32,16 @@ test('reads stop at the end of the file and nowhere else', () =>
     });
   }));
 
+test('a position that no file reaches is past the end', () =>
+  withTemporaryFolder((folder) => {
+    fs.writeFileSync(`${folder}/f`, 'abcdef');
+    using(`${folder}/f`, (file) => {
+      // More than pread(2) of Node.js takes; entries of a damaged table can say so.
+      const error = catchError(() => readExactly(new FileStorage(file), Buffer.alloc(4), 0, 4, 2 ** 55, 'a cluster'));
+      expect(error.code).toBe('PAST_END');
+    });
+  }));
+
 test.each<[string, (path: string) => void]>([
   ['bytes written', (path) => fs.writeFileSync(path, 'ABCDEF', { flag: 'r+' })],
   ['bytes appended', (path) => fs.appendFileSync(path, 'x')],
