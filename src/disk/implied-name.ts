@@ -58,20 +58,29 @@ function flatten(value: unknown, prefix: string): Map<string, unknown> {
 function fromOptions(imagePath: string, text: string, options: Map<string, unknown>): ImpliedName {
   const driver = options.get('driver');
   const isFormat = driver === 'qcow2' || driver === 'raw';
-  if (driver !== undefined && !isFormat && !FILE_DRIVERS.includes(String(driver))) {
-    throw refuse('UNSUPPORTED', imagePath, text, `the driver "${String(driver)}" is not supported`);
+  if (driver !== undefined && !isFormat && !isFileDriver(driver)) {
+    throw refuse('UNSUPPORTED', imagePath, text, `the driver "${toText(driver)}" is not supported`);
   }
   const inner = isFormat || options.has('file.filename') ? 'file.' : '';
   for (const [key, value] of options) {
     if (key === 'driver' || key === `${inner}filename`) continue;
-    if (key === `${inner}driver` && FILE_DRIVERS.includes(String(value))) continue;
+    if (key === `${inner}driver` && isFileDriver(value)) continue;
     if (HARMLESS_OPTIONS.includes(key) || HARMLESS_OPTIONS.map((option) => `file.${option}`).includes(key)) continue;
-    const what = key.endsWith('driver') ? `the driver "${String(value)}"` : `the option "${key}"`;
+    const what = key.endsWith('driver') ? `the driver "${toText(value)}"` : `the option "${key}"`;
     throw refuse('UNSUPPORTED', imagePath, text, `${what} is not supported`);
   }
   const path = options.get(`${inner}filename`);
   if (typeof path !== 'string') throw refuse('UNSUPPORTED', imagePath, text, 'it names no local file');
   return { path, format: isFormat ? driver : undefined };
+}
+
+function isFileDriver(value: unknown): boolean {
+  return typeof value === 'string' && FILE_DRIVERS.includes(value);
+}
+
+/** Not String(): an object in an array may have a `toString` that is no function. */
+function toText(value: unknown): string {
+  return typeof value === 'string' ? value : JSON.stringify(value);
 }
 
 function refuse(code: 'UNSUPPORTED' | 'DAMAGED', imagePath: string, text: string, reason: string): Qcow2fsError {

@@ -89,6 +89,9 @@ describe('a backing chain', () => {
   test.each([
     ['nbd://localhost/x', 'nbd:'],
     ['json:{"driver":"nbd","host":"localhost"}', 'the driver "nbd"'],
+    ['json:{"driver":[{"toString":1}]}', 'the driver "[{"toString":1}]"'],
+    ['json:{"file":{"driver":[{"toString":1}],"filename":"x"}}', 'the driver "[{"toString":1}]"'],
+    ['json:{"driver":["file"],"filename":"x"}', 'the driver "["file"]"'],
     ['json:{"driver":"raw","offset":512,"file":{"driver":"file","filename":"x"}}', 'the option "offset"'],
     ['json:{"driver":"qcow2","backing":null,"file":{"driver":"file","filename":"x"}}', 'the option "backing"'],
     ['http://localhost/x', 'http:'],
