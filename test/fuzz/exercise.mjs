@@ -1,0 +1,186 @@
+/** Everything that a user can do with an image, on one that may be damaged in any way. */
+
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import { createExtent, isSparse } from '../../dist/disk/disk.js';
+import { seekData, seekHole } from '../../dist/disk/walk.js';
+import { Qcow2fsError } from '../../dist/errors.js';
+import { checkImage } from '../../dist/open-image/check-image.js';
+import { describeInfo, describeList } from '../../dist/open-image/describe-image.js';
+import { withKeys, withPassphrase } from '../../dist/open-image/layer-keys.js';
+import { closeLayers } from '../../dist/open-image/layers.js';
+import { closeImage, openImage, openImageChain, openImageHeader } from '../../dist/open-image/open-image.js';
+import { StateDisks } from '../../dist/open-image/state-disks.js';
+import { PASSPHRASE } from './corpus.mjs';
+import { recycleMemory } from './recycle-memory.mjs';
+
+const LIMIT_MS = 1000;
+const MAX_STATES = 4;
+const READ_BYTES = 32 * 1024;
+const EXTENT_COUNT = 24;
+/** LUKS headers that ask for more are opened all the same, up to MAX_PBKDF2_ROUNDS: work that the format is made for. */
+const MAX_ROUNDS = 500_000;
+
+const target = Buffer.alloc(READ_BYTES);
+const again = Buffer.alloc(READ_BYTES);
+const zeros = Buffer.alloc(READ_BYTES);
+const extent = createExtent();
+
+/** A broken promise; `step` is what was done. */
+export class Finding extends Error {
+  constructor(step, message, options) {
+    super(`${step}: ${message}`, options);
+  }
+}
+
+/** Descriptors that are open, in this thread: any that the code forgets is found in the very case that leaks it. */
+const openDescriptors = new Set();
+const { openSync, closeSync } = fs;
+fs.openSync = (...args) => {
+  const fd = openSync(...args);
+  openDescriptors.add(fd);
+  return fd;
+};
+fs.closeSync = (fd) => {
+  closeSync(fd);
+  openDescriptors.delete(fd);
+};
+
+export const slowest = { milliseconds: 0, step: '' };
+
+/**
+ * `keys` are those of the healthy image if nothing that they come from was touched. Returns a digest of all that was read,
+ * or undefined if anything failed.
+ * @throws Finding
+ */
+export function exercise(path, random, keys) {
+  recycleMemory();
+  const before = openDescriptors.size;
+  let isWhole = true;
+  const step = (name, action) => {
+    const started = performance.now();
+    try {
+      return action();
+    } catch (error) {
+      if (error instanceof Finding) throw error;
+      isWhole = false;
+      if (!(error instanceof Qcow2fsError) || error.code === 'INTERNAL') {
+        throw new Finding(name, `it throws ${error?.stack ?? error}`, { cause: error });
+      }
+      // Only the names of backing files may lead to what the operating system refuses.
+      if (error.code === 'IO' && name !== 'open') throw new Finding(name, error.stack);
+      return undefined;
+    } finally {
+      const milliseconds = performance.now() - started;
+      if (milliseconds > slowest.milliseconds) Object.assign(slowest, { milliseconds, step: name });
+      if (milliseconds > LIMIT_MS) isWhole = new Finding(name, `it takes ${Math.round(milliseconds)} ms`);
+    }
+  };
+  const hash = createHash('sha256');
+  const header = step('list', () => {
+    const image = openImageHeader(path);
+    closeLayers(image.layers);
+    JSON.stringify(describeList(image));
+    JSON.stringify(describeInfo(image));
+    return image;
+  });
+  if (header !== undefined) {
+    step('info', () => {
+      const image = openImageChain(path);
+      closeLayers(image.layers);
+      JSON.stringify(describeInfo(image));
+    });
+    const source = keys === undefined ? withPassphrase(Buffer.from(PASSPHRASE)) : withKeys(keys);
+    const image = roundsOf(header) > MAX_ROUNDS ? undefined : step('open', () => openImage(path, source));
+    if (image !== undefined) {
+      readStates(image, random, step, hash);
+      closeImage(image);
+    }
+  }
+  step('check', () => checkImage(path));
+  if (openDescriptors.size !== before) {
+    const leaked = [...openDescriptors];
+    for (const fd of leaked) fs.closeSync(fd);
+    throw new Finding('close', `file descriptors leak: ${leaked.join(', ')}`);
+  }
+  if (isWhole instanceof Finding) throw isWhole;
+  return isWhole ? hash.digest('hex') : undefined;
+}
+
+function readStates(image, random, step, hash) {
+  const disks = step('states', () => new StateDisks(image));
+  if (disks === undefined) return;
+  const count = image.snapshots.length + 1;
+  for (let state = 0; state < Math.min(count, MAX_STATES); state++) {
+    const disk = step('disk', () => disks.disk(state));
+    if (disk !== undefined) readDisk(disk, random, step, hash);
+    const vmState = state === 0 ? undefined : step('vmState', () => disks.vmState(state));
+    if (vmState !== undefined && vmState.sizeBytes > 0) readDisk(vmState, random, step, hash);
+  }
+}
+
+function readDisk(disk, random, step, hash) {
+  const { sizeBytes } = disk;
+  if (!Number.isSafeInteger(sizeBytes)) throw new Finding('disk', `its size is ${sizeBytes}`);
+  const places = [0, Math.max(0, sizeBytes - READ_BYTES), ...[0, 0, 0].map(() => random.below(sizeBytes))];
+  for (const offset of places) {
+    const length = Math.min(READ_BYTES, sizeBytes - offset);
+    if (length > 0) readRange(disk, offset, length, step, hash);
+  }
+  walkExtents(disk, step, hash);
+  for (const offset of places.slice(0, 3)) {
+    if (offset >= sizeBytes) continue;
+    const data = step('seekData', () => seekData(disk, offset));
+    const hole = step('seekHole', () => seekHole(disk, offset));
+    if (data !== undefined && (data < offset || data >= sizeBytes)) throw new Finding('seekData', `${offset}: ${data}`);
+    if (hole !== undefined && (hole < offset || hole > sizeBytes)) throw new Finding('seekHole', `${offset}: ${hole}`);
+    hash.update(`${offset} ${data} ${hole} `);
+  }
+  const allocated = step('allocatedBytes', () => disk.allocatedBytes());
+  if (allocated !== undefined && !(allocated >= 0 && allocated <= sizeBytes)) {
+    throw new Finding('allocatedBytes', `${allocated} of ${sizeBytes}`);
+  }
+  hash.update(`${allocated} `);
+}
+
+function readRange(disk, offset, length, step, hash) {
+  target.fill(0xa5);
+  const isRead = step('readAt', () => disk.readAt(target, 0, offset, length) ?? true);
+  if (isRead === undefined) return;
+  hash.update(target.subarray(0, length));
+  // The same bytes in two pieces.
+  const middle = Math.floor(length / 3);
+  again.fill(0x5a);
+  step('readAt', () => {
+    disk.readAt(again, 0, offset, middle);
+    disk.readAt(again, middle, offset + middle, length - middle);
+  });
+  if (target.compare(again, 0, length, 0, length) !== 0) throw new Finding('readAt', `two reads of ${offset} differ`);
+}
+
+/** Extents have a length, and what they say is what a read says. */
+function walkExtents(disk, step, hash) {
+  let offset = 0;
+  for (let count = 0; count < EXTENT_COUNT && offset < disk.sizeBytes; count++) {
+    const rest = disk.sizeBytes - offset;
+    if (step('extentAt', () => disk.extentAt(offset, rest, extent) ?? true) === undefined) return;
+    const { kind, lengthBytes } = extent;
+    if (!(lengthBytes > 0 && lengthBytes <= rest)) throw new Finding('extentAt', `${lengthBytes} bytes at ${offset}`);
+    const length = Math.min(lengthBytes, READ_BYTES);
+    target.fill(0xa5);
+    const isRead = step('readAt', () => disk.readAt(target, 0, offset, length) ?? true);
+    if (kind === 'damaged' && isRead !== undefined) throw new Finding('readAt', `damage at ${offset} can be read`);
+    if (isSparse(kind) && (isRead === undefined || target.compare(zeros, 0, length, 0, length) !== 0)) {
+      throw new Finding('readAt', `the ${kind} at ${offset} is not read as zeros`);
+    }
+    hash.update(`${offset} ${kind} `);
+    offset += lengthBytes;
+  }
+}
+
+function roundsOf({ qcow2: { encryption } }) {
+  if (encryption?.format !== 'luks') return 0;
+  const { keySlots, masterKeyIterations } = encryption.volume.header;
+  const active = keySlots.filter(({ isActive }) => isActive);
+  return active.reduce((sum, { iterations }) => sum + iterations + masterKeyIterations, 0);
+}
