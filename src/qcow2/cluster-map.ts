@@ -29,8 +29,8 @@ export interface Mapping {
   hostOffset: number;
   /** compressed: upper bound of the length of the compressed data. */
   storedBytes: number;
-  /** damaged: the error that a read of the range must throw. */
-  problem: Qcow2fsError | undefined;
+  /** damaged: makes the error that a read of the range must throw. Only then: a walk over damage would make millions. */
+  problem: (() => Qcow2fsError) | undefined;
 }
 
 export function createMapping(): Mapping {
@@ -122,9 +122,9 @@ export class ClusterMap {
       setMapping(into, 'unallocated', maxLength, -1);
     } else if (l2Offset < 0) {
       const position = this.#l1Offset + Math.floor(offset / this.tableCoverageBytes) * 8;
-      setDamaged(into, maxLength, pastEnd(this.#file.storage, position, 8, 'an L1 table entry'));
+      setDamaged(into, maxLength, () => pastEnd(this.#file.storage, position, 8, 'an L1 table entry'));
     } else if (l2Offset % this.#clusterBytes !== 0) {
-      setDamaged(into, maxLength, this.#damage(offset, `L2 table offset ${l2Offset} is not cluster aligned`));
+      setDamaged(into, maxLength, () => this.#damage(offset, `L2 table offset ${l2Offset} is not cluster aligned`));
     } else if (this.#entryBytes === STANDARD_ENTRY_BYTES) {
       this.#scanStandard(l2Offset, offset, withinTable, maxLength, into);
     } else {
@@ -140,7 +140,8 @@ export class ClusterMap {
     let at = this.#slices.locate(position, STANDARD_ENTRY_BYTES);
     const restOfCluster = Math.min(maxLength, clusterBytes - withinCluster);
     if (at < 0) {
-      setDamaged(into, restOfCluster, pastEnd(this.#file.storage, position, 8, 'an L2 table entry'));
+      const missing = position;
+      setDamaged(into, restOfCluster, () => pastEnd(this.#file.storage, missing, 8, 'an L2 table entry'));
       return;
     }
     this.#decodeStandard(pool.readUInt32BE(at), pool.readUInt32BE(at + 4), offset, into);
@@ -181,7 +182,7 @@ export class ClusterMap {
     if (isZeroEntry(low)) {
       // Version 2 does not know the flag; QEMU answers -EIO (qcow2_get_host_offset).
       if (this.#file.header.version >= 3) setMapping(into, 'zero', 0, -1);
-      else setDamaged(into, 0, this.#damage(offset, 'zero flag set in an L2 entry of a version 2 image'));
+      else setDamaged(into, 0, () => this.#damage(offset, 'zero flag set in an L2 entry of a version 2 image'));
     } else {
       this.#decodeHostOffset(hostOffset, high, offset, into);
     }
@@ -217,7 +218,7 @@ export class ClusterMap {
   #decodeExtended(position: number, offset: number, subcluster: number, into: Mapping): void {
     const at = this.#slices.locate(position, EXTENDED_ENTRY_BYTES);
     if (at < 0) {
-      setDamaged(into, 0, pastEnd(this.#file.storage, position, EXTENDED_ENTRY_BYTES, 'an L2 table entry'));
+      setDamaged(into, 0, () => pastEnd(this.#file.storage, position, EXTENDED_ENTRY_BYTES, 'an L2 table entry'));
       return;
     }
     const { pool } = this.#slices;
@@ -234,7 +235,7 @@ export class ClusterMap {
     const run = this.#run;
     findSubclusterRun(pool.readUInt32BE(at + 8), pool.readUInt32BE(at + 12), hasCluster, subcluster, run);
     if (run.kind === 'invalid') {
-      setDamaged(into, 0, this.#damage(offset, 'the subcluster bitmap of an L2 entry contradicts itself'));
+      setDamaged(into, 0, () => this.#damage(offset, 'the subcluster bitmap of an L2 entry contradicts itself'));
       return;
     }
     const host = run.kind === 'normal' ? hostOffset + subcluster * this.#subclusterBytes : -1;
@@ -245,10 +246,10 @@ export class ClusterMap {
     if (!this.#isAllocated(hostOffset, high)) {
       setMapping(into, 'unallocated', 0, -1);
     } else if (hostOffset % this.#clusterBytes !== 0) {
-      setDamaged(into, 0, this.#damage(offset, `cluster offset ${hostOffset} is not cluster aligned`));
+      setDamaged(into, 0, () => this.#damage(offset, `cluster offset ${hostOffset} is not cluster aligned`));
     } else if (this.#file.hasDataFile && hostOffset !== offset - (offset % this.#clusterBytes)) {
       const what = `cluster offset ${hostOffset} in the external data file is not the one in the guest`;
-      setDamaged(into, 0, this.#damage(offset, what));
+      setDamaged(into, 0, () => this.#damage(offset, what));
     } else {
       setMapping(into, 'normal', 0, hostOffset);
     }
@@ -261,7 +262,7 @@ export class ClusterMap {
 
   #decodeCompressed(high: number, low: number, offset: number, into: Mapping): void {
     if (this.#file.hasDataFile) {
-      setDamaged(into, 0, this.#damage(offset, 'compressed cluster in an image with an external data file'));
+      setDamaged(into, 0, () => this.#damage(offset, 'compressed cluster in an image with an external data file'));
       return;
     }
     setMapping(into, 'compressed', 0, compressedOffset(high, low, this.#clusterBits));
@@ -290,7 +291,7 @@ function setMapping(into: Mapping, kind: MappingKind, lengthBytes: number, hostO
   into.problem = undefined;
 }
 
-function setDamaged(into: Mapping, lengthBytes: number, problem: Qcow2fsError): void {
+function setDamaged(into: Mapping, lengthBytes: number, problem: () => Qcow2fsError): void {
   setMapping(into, 'damaged', lengthBytes, -1);
   into.problem = problem;
 }

@@ -94,7 +94,7 @@ export class Qcow2Disk implements Disk {
         this.#readBelow(target, targetOffset, offset, lengthBytes);
         return;
       case 'damaged':
-        throw mapping.problem ?? new Qcow2fsError('INTERNAL', 'a damaged mapping without its problem');
+        throw mapping.problem?.() ?? new Qcow2fsError('INTERNAL', 'a damaged mapping without its problem');
     }
   }
 

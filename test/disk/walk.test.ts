@@ -38,3 +38,22 @@ test('allocated bytes are counted within a range', () => {
   expect(countAllocatedBytes(disk, 0, 80)).toBe(40);
   expect(countAllocatedBytes(disk, 25, 62)).toBe(27);
 });
+
+test('a seek ends however many extents there are, and takes the rest for data', () => {
+  for (const kind of ['data', 'zero'] as const) {
+    let count = 0;
+    const endless: Disk = {
+      sizeBytes: 2 ** 50,
+      extentAt: (_offset, _maxLengthBytes, into) => {
+        count += 1;
+        Object.assign(into, { kind, lengthBytes: 512 });
+      },
+      readAt: () => {},
+      allocatedBytes: () => 0,
+      metadataBytes: () => 0,
+    };
+    if (kind === 'data') expect(seekHole(endless, 0)).toBe(2 ** 50);
+    else expect(seekData(endless, 0)).toBe(count * 512);
+    expect(count).toBeLessThan(1_000_000);
+  }
+});

@@ -94,8 +94,13 @@ function describe(error, image, { file, log, sizeBytes }) {
 function restore({ dirty, file, sizeBytes }) {
   const { bytes, fd, healthy } = file;
   for (const [position, length] of dirty) healthy.copy(bytes, position, position, position + length);
-  if (sizeBytes !== healthy.length) fs.writeSync(fd, healthy, sizeBytes, healthy.length - sizeBytes, sizeBytes);
-  for (const [position, length] of dirty) fs.writeSync(fd, healthy, position, length, position);
+  if (sizeBytes < healthy.length) fs.writeSync(fd, healthy, sizeBytes, healthy.length - sizeBytes, sizeBytes);
+  // A mutation may also have made the file longer.
+  fs.ftruncateSync(fd, healthy.length);
+  for (const [position, length] of dirty) {
+    const within = Math.min(length, healthy.length - position);
+    if (within > 0) fs.writeSync(fd, healthy, position, within, position);
+  }
 }
 
 function pickWeighted(images, random) {
