@@ -8,12 +8,6 @@ import { createExtent, type Disk, isSparse } from './disk.ts';
  */
 export const MAX_WALKED_METADATA_BYTES = 64 * 1024 * 1024;
 
-/**
- * Extents that one seek looks at. QEMU's images have long ones; made of millions of short ones, a table would keep the
- * server busy for hours. Then the rest counts as data, which is always a right answer: its zeros are there to be read.
- */
-const MAX_SEEK_EXTENTS = 1 << 18;
-
 /** Guest bytes that are looked at at once: an extent may go over any number of tables. */
 const MAX_SEEK_STEP_BYTES = 2 ** 36;
 
@@ -51,8 +45,7 @@ const PATIENCE_MS = 1000;
 function skip(disk: Disk, offset: number, whileSparse: boolean): number {
   const deadline = performance.now() + PATIENCE_MS;
   let at = offset;
-  for (let count = 0; at < disk.sizeBytes; count++) {
-    if (count === MAX_SEEK_EXTENTS) return whileSparse ? at : disk.sizeBytes;
+  while (at < disk.sizeBytes) {
     disk.extentAt(at, Math.min(disk.sizeBytes - at, MAX_SEEK_STEP_BYTES), scratch);
     if (isSparse(scratch.kind) !== whileSparse) return at;
     at += scratch.lengthBytes;

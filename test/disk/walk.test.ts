@@ -54,6 +54,7 @@ test('a seek ends however many extents there are, and takes the rest for data', 
     };
     if (kind === 'data') expect(seekHole(endless, 0)).toBe(2 ** 50);
     else expect(seekData(endless, 0)).toBe(count * 512);
-    expect(count).toBeLessThan(1_000_000);
+    // 2^41 of them would take days.
+    expect(count).toBeLessThan(2 ** 40);
   }
 });
