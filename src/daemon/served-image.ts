@@ -56,10 +56,9 @@ export function createFileSystem(served: ServedImage): FileSystem {
 }
 
 function toCatalogue({ image, ownership }: ServedImage): Catalogue {
-  const files = filesOfLayers(image.layers);
   return {
     ownership,
-    time: modificationTime(files[0]),
+    time: modificationTime(image.layers[0]?.file),
     currentSizeBytes: image.qcow2.sizeBytes,
     snapshots: image.snapshots.map(({ entry, sizeBytes }) => ({
       id: entry.id,

@@ -65,7 +65,7 @@ function fromOptions(imagePath: string, text: string, options: Map<string, unkno
   for (const [key, value] of options) {
     if (key === 'driver' || key === `${inner}filename`) continue;
     if (key === `${inner}driver` && isFileDriver(value)) continue;
-    if (HARMLESS_OPTIONS.includes(key) || HARMLESS_OPTIONS.map((option) => `file.${option}`).includes(key)) continue;
+    if (HARMLESS_OPTIONS.includes(key.replace(/^file\./, ''))) continue;
     const what = key.endsWith('driver') ? `the driver "${toText(value)}"` : `the option "${key}"`;
     throw refuse('UNSUPPORTED', imagePath, text, `${what} is not supported`);
   }
