@@ -9,6 +9,7 @@ import { runSessionLoop } from '../fuse/session-loop.ts';
 import { WorkerControl } from '../fuse/worker-control.ts';
 import type { ServedImage } from './served-image.ts';
 import type { WorkerData, WorkerMessage } from './worker-messages.ts';
+import { kernelThreadId } from './worker-placement.ts';
 
 /** Makes the file system and serves it until the mount ends. Blocks its thread: nothing asynchronous runs meanwhile. */
 export async function serve(
@@ -25,7 +26,7 @@ export async function serve(
     return;
   }
   const control = new WorkerControl(data.control);
-  post({ type: 'ready' });
+  post({ type: 'ready', threadId: kernelThreadId() });
   control.waitForMount();
   const end = runSessionLoop(data.fd, new Exchange(fileSystem, data.options), control, data.slot, {
     onInitialized: (outcome) => post({ type: 'initialized', outcome }),

@@ -17,7 +17,7 @@ export interface WorkerData {
 /** From a worker to main. */
 export type WorkerMessage =
   /** It has its file system and serves as soon as there is a mount. */
-  | { readonly type: 'ready' }
+  | { readonly type: 'ready'; readonly threadId: number | undefined }
   /** It could not get its file system, and ends. */
   | { readonly type: 'failed'; readonly code: ErrorCode; readonly message: string }
   /** It answered FUSE_INIT. */

@@ -16,6 +16,7 @@ import type { ServedImage } from './served-image.ts';
 import { StarvationWatch } from './starvation.ts';
 import { withResolvers } from './with-resolvers.ts';
 import type { WorkerData, WorkerMessage } from './worker-messages.ts';
+import { placeWorker } from './worker-placement.ts';
 
 const log = createLogger('daemon');
 
@@ -100,15 +101,16 @@ export class WorkerPool {
     const worker = { thread: new Worker(entry, { workerData }), isReady: false };
     this.#workers.set(slot, worker);
     log('worker %d starts', slot);
-    worker.thread.on('message', (message: WorkerMessage) => this.#onMessage(worker, message));
+    worker.thread.on('message', (message: WorkerMessage) => this.#onMessage(slot, worker, message));
     worker.thread.on('error', (error) => warn(`a worker thread crashed: ${messageOf(error)}`));
     worker.thread.on('exit', (code) => this.#onExit(slot, worker, code));
   }
 
-  #onMessage(worker: PoolWorker, message: WorkerMessage): void {
+  #onMessage(slot: number, worker: PoolWorker, message: WorkerMessage): void {
     switch (message.type) {
       case 'ready':
         worker.isReady = true;
+        if (message.threadId !== undefined) placeWorker(message.threadId, slot, START_WORKER_COUNT);
         if ([...this.#workers.values()].every(({ isReady }) => isReady)) this.#ready.resolve();
         break;
       case 'failed':
