@@ -7,6 +7,7 @@ import type { Mount } from '../fuse/mountinfo.ts';
 import { unmountIdle, unmountLazily } from '../fuse/unmount.ts';
 import { isDead, requireRoot } from './check-mountpoint.ts';
 import { findDaemons, hasEnded } from './find-daemons.ts';
+import { describeMountUsers } from './mount-users.ts';
 import { findMountAt } from './mountpoint-path.ts';
 
 const POLL_MS = 10;
@@ -38,10 +39,11 @@ async function removeLive(mount: Mount): Promise<void> {
   const { mountpoint } = mount;
   const { result, message } = await unmountIdle(mount);
   if (result === 'busy') {
+    const users = await describeMountUsers(mount);
     throw refuse(
       mountpoint,
-      `it is in use; \`fuser -vm ${mountpoint}\` and \`losetup\` say by what. Close that and try again, or detach it ` +
-        `with \`umount -l ${mountpoint}\`: then it ends with its last user`,
+      `it is in use by ${users === '' ? 'something that this user cannot see' : users}; close that and try again, or ` +
+        `detach it with \`umount -l ${mountpoint}\`: then it ends with its last user`,
     );
   }
   if (result === 'failed') throw refuse(mountpoint, message);

@@ -7,6 +7,7 @@ import { createLogger, warn } from '../common/logging.ts';
 import { messageOf } from '../errors.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
 import { unmountIdle, unmountLazily, unmountLazilyNow } from '../fuse/unmount.ts';
+import { describeMountUsers } from './mount-users.ts';
 
 const log = createLogger('daemon');
 
@@ -49,9 +50,10 @@ async function removeMount(mount: Mount): Promise<void> {
   const { result, message } = await unmountIdle(mount);
   log('unmount of %s: %s %s', mount.mountpoint, result, message);
   if (result === 'unmounted') return;
+  const users = await describeMountUsers(mount);
   warn(
-    `${mount.mountpoint} is still in use (${message}): it is detached, and served until its last user closes it; ` +
-      `a second signal ends that`,
+    `${mount.mountpoint} is still in use (${users === '' ? message : users}): it is detached, and served until its last ` +
+      `user closes it; a second signal ends that`,
   );
   await unmountLazily(mount);
 }

@@ -1,18 +1,22 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import fs from 'node:fs/promises';
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import { findDaemons } from '../../src/daemon/find-daemons.ts';
+import { describeMountUsers } from '../../src/daemon/mount-users.ts';
+import { mountInBackground } from '../../src/daemon/start-daemon.ts';
 import { unmount } from '../../src/daemon/stop-mount.ts';
-import { findMount } from '../../src/fuse/mountinfo.ts';
-import { runCommand } from '../support/run-command.ts';
+import { findMount, type Mount } from '../../src/fuse/mountinfo.ts';
+import { runCommand, tryCommand } from '../support/run-command.ts';
 import {
   BACKGROUND_SCRIPT,
   daemonOf,
   FOREGROUND_SCRIPT,
   isMountpoint,
   mountTestFiles,
+  REAL_DAEMON,
   rejectionOf,
   TEST_DAEMON,
   waitUntil,
@@ -51,21 +55,65 @@ test('the watchdog of a killed daemon leaves a newer mount alone', () =>
     runCommand('umount', [mountpoint]);
   }));
 
-test('unmounting what is in use is refused, says what to do, and changes nothing', () =>
+test('unmounting what is in use is refused, says by whom, and changes nothing', () =>
   withPlace(async ({ mountpoint }) => {
     await mountTestFiles(mountpoint);
     const file = await fs.open(path.join(mountpoint, 'data'));
     try {
       const { code, message } = await rejectionOf(unmount(mountpoint));
       expect(code).toBe('MOUNT');
-      expect(message).toContain(`cannot unmount ${mountpoint}: it is in use`);
-      expect(message).toContain('fuser -vm');
+      expect(message).toContain(`cannot unmount ${mountpoint}: it is in use by process ${process.pid} (`);
       expect(isMountpoint(mountpoint)).toBe(true);
       expect((await file.read(Buffer.alloc(10), 0, 10, 0)).bytesRead).toBe(10);
     } finally {
       await file.close();
     }
     await unmount(mountpoint);
+  }));
+
+test('every kind of user of a busy mount is named', () =>
+  withPlace(async ({ folder, mountpoint }) => {
+    const imagePath = path.join(folder, 'program.qcow2');
+    runCommand('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', '/bin/sleep', imagePath]);
+    await mountInBackground({ imagePath, mountpoint, directIo: false }, { daemonEntry: REAL_DAEMON });
+    const file = path.join(mountpoint, 'current/disk.raw');
+    const undo: (() => unknown)[] = [];
+    try {
+      const inFolder = spawn('sleep', ['100'], { cwd: mountpoint });
+      undo.push(() => inFolder.kill());
+      const device = runCommand('losetup', ['-r', '-f', '--show', file]).trim();
+      undo.push(() => runCommand('losetup', ['-d', device]));
+      const mapped = spawn(await dynamicLoader(), [file, '100']);
+      undo.push(() => mapped.kill());
+      await waitUntil(() => readFileSync(`/proc/${mapped.pid}/maps`, 'utf8').includes(file));
+      const users = (await describeMountUsers(mountAt(mountpoint))).split(', ');
+      expect(users[0]).toBe(`loop device ${device}`);
+      expect(users.slice(1).sort()).toEqual(
+        [
+          `process ${inFolder.pid} (sleep)`,
+          `process ${mapped.pid} (${path.basename(await dynamicLoader()).slice(0, 15)})`,
+        ].sort(),
+      );
+    } finally {
+      for (const action of undo.reverse()) action();
+    }
+    await waitUntil(() => tryCommand('umount', [mountpoint]).status === 0);
+    await waitUntilGone(mountpoint);
+  }));
+
+test('a daemon that stops while its mount is busy says who uses it', () =>
+  withPlace(async ({ folder, mountpoint }) => {
+    const logFile = path.join(folder, 'log');
+    await mountTestFiles(mountpoint, { logFile });
+    const sleeper = spawn('sleep', ['100'], { cwd: mountpoint });
+    await once(sleeper, 'spawn');
+    process.kill(daemonOf(mountpoint), 'SIGTERM');
+    await waitUntil(() => !isMountpoint(mountpoint));
+    expect(await fs.readFile(logFile, 'utf8')).toContain(
+      `qcow2fs: ${mountpoint} is still in use (process ${sleeper.pid} (sleep)): it is detached`,
+    );
+    sleeper.kill();
+    await waitUntilGone(mountpoint);
   }));
 
 test('a stopped daemon serves an open file until it is closed', () =>
@@ -162,6 +210,19 @@ test('a daemon in the foreground ends with its starter', () =>
     process.kill('SIGKILL');
     await waitUntilGone(mountpoint);
   }));
+
+/** Maps the program that it is given and closes the file. */
+async function dynamicLoader(): Promise<string> {
+  const path = /\S*\/ld-\S+$/m.exec(await fs.readFile('/proc/self/maps', 'utf8'))?.[0];
+  if (path === undefined) throw new Error('this program has no dynamic loader');
+  return path;
+}
+
+function mountAt(mountpoint: string): Mount {
+  const mount = findMount(mountpoint);
+  if (mount === undefined) throw new Error(`nothing is mounted on ${mountpoint}`);
+  return mount;
+}
 
 async function startForeground(mountpoint: string): Promise<ChildProcess> {
   const child = spawn(process.execPath, [FOREGROUND_SCRIPT, '/images/test', mountpoint, TEST_DAEMON.href], {
