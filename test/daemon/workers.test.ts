@@ -55,6 +55,18 @@ test.each([4, MAX_WORKER_COUNT])('%i requests can be under way at once', (count)
   }),
 );
 
+test('readers that are stuck do not keep others from the tree and its files', () =>
+  withPlace(async ({ mountpoint }) => {
+    await mountTestFiles(mountpoint, { directIo: true });
+    const stuck = Array.from({ length: MAX_WORKER_COUNT - 1 }, () => startReader(mountpoint, 'meeting-8'));
+    expect(runCommand('ls', ['-l', mountpoint])).toContain('meeting-8');
+    expect(readDirectly(mountpoint, 'data').status).toBe(0);
+    expect(stuck.map((child) => child.exitCode)).toEqual(stuck.map(() => null));
+    expect(readDirectly(mountpoint, 'meeting-8').status).toBe(0);
+    expect(await Promise.all(stuck.map(exitOf))).toEqual(stuck.map(() => 0));
+    await unmount(mountpoint);
+  }));
+
 test('one reader that asks for one thing after the other makes no workers', () =>
   withPlace(async ({ mountpoint }) => {
     await mountTestFiles(mountpoint, { directIo: true });
