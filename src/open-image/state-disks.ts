@@ -7,6 +7,7 @@ import { Qcow2Image } from '../qcow2/qcow2-image.ts';
 import type { Snapshot } from '../qcow2/snapshots.ts';
 import { RawDisk } from '../raw/raw-disk.ts';
 import { FileStorage, isUnchanged, type OpenFile } from '../storage/file-storage.ts';
+import type { MissingRanges } from '../storage/missing-ranges.ts';
 import { filesOfLayers, isBackingLeftOut, type Layer, toQcow2File } from './layers.ts';
 import type { OpenImage } from './open-image.ts';
 
@@ -16,17 +17,20 @@ const MIN_SLICE_CACHE_BYTES = 256 * 1024;
 
 export class StateDisks {
   readonly #image: OpenImage;
+  readonly #missing: MissingRanges | undefined;
   readonly #files: readonly OpenFile[];
   readonly #top: Qcow2Image;
   readonly #disks: (Disk | undefined)[] = [];
   readonly #vmStates: (Disk | undefined)[] = [];
 
   /**
-   * Builds the chain from the bottom up.
+   * Builds the chain from the bottom up. With `missing`, what lies past the end of a qcow2 or data file is zeros, as in
+   * QEMU, and counted there; without it, reading that is an error.
    * @throws Qcow2fsError DAMAGED if the state of a backing file cannot be read.
    */
-  constructor(image: OpenImage) {
+  constructor(image: OpenImage, missing?: MissingRanges) {
     this.#image = image;
+    this.#missing = missing;
     this.#files = filesOfLayers(image.layers);
     const { path } = image.layers.at(-1)?.file ?? { path: '' };
     let below: Disk | undefined = isBackingLeftOut(image.layers) ? new MissingDisk(path) : undefined;
@@ -107,6 +111,7 @@ export class StateDisks {
       key: keys[depth],
       clusterMemory,
       sliceCacheBytes,
+      missing: this.#missing,
     });
   }
 }

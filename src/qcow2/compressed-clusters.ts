@@ -6,6 +6,7 @@ import { pastEnd } from '../storage/storage.ts';
 import { type Decompress, decompressZstdCluster, inflateCluster } from './decompress.ts';
 import type { Qcow2File } from './open-qcow2.ts';
 import { QCOW2_COMPRESSION_TYPE_ZSTD } from './wire/header.ts';
+import { COMPRESSED_SECTOR_BYTES } from './wire/table-entries.ts';
 
 export class CompressedClusters {
   readonly #file: Qcow2File;
@@ -22,6 +23,7 @@ export class CompressedClusters {
   /**
    * Reads `length` bytes from byte `within` of the cluster whose compressed data starts at `hostOffset` and has
    * `storedBytes` bytes at most.
+   * What is missing of the data is never taken for zeros: with them, an inflater makes garbage of the cluster.
    * @throws Qcow2fsError PAST_END or DAMAGED when the data does not inflate to exactly one cluster; IO.
    */
   read(
@@ -40,14 +42,14 @@ export class CompressedClusters {
   #inflate(hostOffset: number, storedBytes: number): Buffer {
     const { storage, clusterBytes } = this.#file;
     const what = 'a compressed cluster';
-    if (hostOffset >= storage.sizeBytes) throw pastEnd(storage, hostOffset, storedBytes, what);
     const stored = Buffer.allocUnsafe(storedBytes);
     // The last sector of the last cluster may overshoot the end of a healthy file, as `storedBytes` counts whole ones.
     const count = storage.readUpTo(stored, 0, storedBytes, hostOffset);
+    const isCut = count <= Math.max(0, storedBytes - COMPRESSED_SECTOR_BYTES);
     try {
       return this.#decompress(stored.subarray(0, count), clusterBytes);
     } catch (cause) {
-      if (count < storedBytes - (storedBytes % 512 || 512)) throw pastEnd(storage, hostOffset, storedBytes, what);
+      if (isCut) throw pastEnd(storage, hostOffset, storedBytes, what);
       throw new Qcow2fsError(
         'DAMAGED',
         `${storage.name}: the compressed cluster at offset ${hostOffset} cannot be decompressed: ${messageOf(cause)}`,

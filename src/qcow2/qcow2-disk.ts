@@ -2,16 +2,17 @@
 
 import type { Disk, Extent } from '../disk/disk.ts';
 import { Qcow2fsError } from '../errors.ts';
-import { readExactly } from '../storage/storage.ts';
 import { countAllocatedBytes, countTables, type TableCounts } from './allocation.ts';
 import { type ClusterMap, createMapping, type Mapping } from './cluster-map.ts';
 import type { CompressedClusters } from './compressed-clusters.ts';
 import type { EncryptedClusters } from './encrypted-clusters.ts';
 import type { Qcow2File } from './open-qcow2.ts';
+import type { StoredClusters } from './stored-clusters.ts';
 
 /** What all states of one file share. */
 export interface Qcow2Layer {
   readonly file: Qcow2File;
+  readonly stored: StoredClusters;
   readonly compressed: CompressedClusters;
   /** undefined for a file that is not encrypted. */
   readonly encrypted: EncryptedClusters | undefined;
@@ -22,6 +23,7 @@ export interface Qcow2Layer {
 export class Qcow2Disk implements Disk {
   readonly sizeBytes: number;
   readonly #file: Qcow2File;
+  readonly #stored: StoredClusters;
   readonly #map: ClusterMap;
   readonly #compressed: CompressedClusters;
   readonly #encrypted: EncryptedClusters | undefined;
@@ -33,6 +35,7 @@ export class Qcow2Disk implements Disk {
   /** `map` walks the state's own L1 table, and `sizeBytes` is the state's own virtual size. */
   constructor(layer: Qcow2Layer, map: ClusterMap, sizeBytes: number) {
     this.#file = layer.file;
+    this.#stored = layer.stored;
     this.#map = map;
     this.#compressed = layer.compressed;
     this.#encrypted = layer.encrypted;
@@ -80,7 +83,7 @@ export class Qcow2Disk implements Disk {
     switch (mapping.kind) {
       case 'normal':
         if (this.#encrypted !== undefined) this.#encrypted.read(hostOffset, offset, lengthBytes, target, targetOffset);
-        else readExactly(this.#file.dataStorage, target, targetOffset, lengthBytes, hostOffset, 'a cluster');
+        else this.#stored.read(target, targetOffset, lengthBytes, hostOffset, 'a cluster');
         return;
       case 'zero':
         target.fill(0, targetOffset, targetOffset + lengthBytes);

@@ -5,6 +5,7 @@ import type { Disk } from '../disk/disk.ts';
 import { WindowDisk } from '../disk/window-disk.ts';
 import { Qcow2fsError } from '../errors.ts';
 import type { VolumeKey } from '../luks/volume-key.ts';
+import type { MissingRanges } from '../storage/missing-ranges.ts';
 import { TableCounts } from './allocation.ts';
 import { ClusterMap, tableCoverageBytes } from './cluster-map.ts';
 import { CompressedClusters } from './compressed-clusters.ts';
@@ -13,6 +14,7 @@ import type { Qcow2File, Qcow2Metadata } from './open-qcow2.ts';
 import { Qcow2Disk, type Qcow2Layer } from './qcow2-disk.ts';
 import { SliceCache } from './slice-cache.ts';
 import { l1TableProblem, type Snapshot } from './snapshots.ts';
+import { StoredClusters } from './stored-clusters.ts';
 
 export interface Qcow2Resources {
   /** What shows through where the image has no cluster. */
@@ -23,6 +25,8 @@ export interface Qcow2Resources {
   readonly clusterMemory: SharedBlockMemory;
   /** Ceiling for cached L1 and L2 slices. */
   readonly sliceCacheBytes: number;
+  /** If what lies past the end of the file is to be zeros, as in QEMU: where it is counted. */
+  readonly missing?: MissingRanges | undefined;
 }
 
 export class Qcow2Image {
@@ -31,11 +35,14 @@ export class Qcow2Image {
 
   /** @throws Qcow2fsError LOCKED for an encrypted image without a key. */
   constructor(file: Qcow2File, resources: Qcow2Resources) {
-    this.#slices = new SliceCache(file.storage, file.clusterBytes, resources.sliceCacheBytes);
+    const { missing } = resources;
+    this.#slices = new SliceCache(file.storage, file.clusterBytes, resources.sliceCacheBytes, missing);
+    const stored = new StoredClusters(file, missing);
     this.#layer = {
       file,
+      stored,
       compressed: new CompressedClusters(file, resources.clusterMemory),
-      encrypted: EncryptedClusters.of(file, resources.key),
+      encrypted: EncryptedClusters.of(file, stored, resources.key),
       backing: resources.backing,
       counts: new TableCounts(),
     };

@@ -6,6 +6,7 @@
  * table only. Eviction is by the clock algorithm: one bit per slice instead of reordering a list at each hit.
  */
 
+import type { MissingRanges } from '../storage/missing-ranges.ts';
 import type { Storage } from '../storage/storage.ts';
 
 const MAX_SLICE_BYTES = 4096;
@@ -16,6 +17,7 @@ export class SliceCache {
   /** Bytes that can be read from `pool` at the index that `locate` returned last. */
   availableBytes = 0;
   readonly #storage: Storage;
+  readonly #missing: MissingRanges | undefined;
   readonly #sliceBytes: number;
   readonly #slotCount: number;
   readonly #slotOfSlice = new Map<number, number>();
@@ -27,9 +29,13 @@ export class SliceCache {
   #lastSlice = -1;
   #lastSlot = 0;
 
-  /** `capacityBytes` is a ceiling: memory is taken only as slices are read. */
-  constructor(storage: Storage, clusterBytes: number, capacityBytes: number) {
+  /**
+   * `capacityBytes` is a ceiling: memory is taken only as slices are read. With `missing`, entries past the end of the file
+   * are zeros, as in QEMU.
+   */
+  constructor(storage: Storage, clusterBytes: number, capacityBytes: number, missing?: MissingRanges) {
     this.#storage = storage;
+    this.#missing = missing;
     this.#sliceBytes = Math.min(MAX_SLICE_BYTES, clusterBytes);
     this.#slotCount = Math.max(2, Math.floor(capacityBytes / this.#sliceBytes));
     this.pool = Buffer.allocUnsafeSlow(this.#slotCount * this.#sliceBytes);
@@ -48,7 +54,12 @@ export class SliceCache {
     const slot = slice === this.#lastSlice ? this.#lastSlot : this.#slotFor(slice);
     const within = position - slice * this.#sliceBytes;
     this.availableBytes = (this.#validBytes[slot] ?? 0) - within;
-    if (this.availableBytes < entryBytes) return -1;
+    if (this.availableBytes < entryBytes) {
+      if (this.#missing === undefined) return -1;
+      this.#missing.add(this.#storage, position, entryBytes, 'a table entry');
+      this.#fillWithZeros(slot);
+      this.availableBytes = this.#sliceBytes - within;
+    }
     return slot * this.#sliceBytes + within;
   }
 
@@ -68,6 +79,12 @@ export class SliceCache {
     this.#slotOfSlice.set(slice, slot);
     this.#sliceOfSlot[slot] = slice;
     return slot;
+  }
+
+  #fillWithZeros(slot: number): void {
+    const start = slot * this.#sliceBytes;
+    this.pool.fill(0, start + (this.#validBytes[slot] ?? 0), start + this.#sliceBytes);
+    this.#validBytes[slot] = this.#sliceBytes;
   }
 
   /** An empty slot. If the read that is to fill it fails, it stays unnamed and is found again by the clock. */

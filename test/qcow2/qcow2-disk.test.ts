@@ -136,7 +136,7 @@ test.each<[string, Layout, string, string]>([
   [
     'a cluster that the end of the file cuts',
     { l2: [BigInt(DATA)], lengthBytes: DATA + 100 },
-    'PAST_END',
+    'DAMAGED',
     'a cluster at',
   ],
   ['an L1 table past the end of the file', { header: { l1TableOffset: 1n << 40n } }, 'PAST_END', 'an L1 table entry'],

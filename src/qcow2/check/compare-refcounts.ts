@@ -1,7 +1,7 @@
 /** Compares the references of a window with the refcounts that are stored for it. */
 
+import { REFCOUNT_UNKNOWN } from '../wire/refcount-entries.ts';
 import type { CheckedImage } from './checked-image.ts';
-import { REFCOUNT_UNKNOWN } from './refcount-entries.ts';
 import { CLUSTER_USES, overlapOf, type ReferenceWindow } from './reference-window.ts';
 import type { StoredRefcounts } from './stored-refcounts.ts';
 

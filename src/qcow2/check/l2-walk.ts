@@ -1,5 +1,6 @@
 /** Counts what the entries of an L2 table refer to, and checks the entries themselves. */
 
+import { REFCOUNT_UNKNOWN } from '../wire/refcount-entries.ts';
 import {
   compressedBytes,
   compressedOffset,
@@ -12,7 +13,6 @@ import {
 import type { CheckedImage } from './checked-image.ts';
 import type { ProblemKind } from './problem-log.ts';
 import { readZeroPadded } from './read-zero-padded.ts';
-import { REFCOUNT_UNKNOWN } from './refcount-entries.ts';
 import { CLUSTER_USES, type ReferenceWindow } from './reference-window.ts';
 import type { StoredRefcounts } from './stored-refcounts.ts';
 

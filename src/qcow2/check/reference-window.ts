@@ -3,8 +3,8 @@
  * clusters takes several passes over its tables.
  */
 
+import { maxRefcount } from '../wire/refcount-entries.ts';
 import type { CheckedImage } from './checked-image.ts';
-import { maxRefcount } from './refcount-entries.ts';
 import type { StoredRefcounts } from './stored-refcounts.ts';
 
 /** 256 GiB of file at the usual cluster size; 13 bytes each, with the table window. A multiple of 8. */

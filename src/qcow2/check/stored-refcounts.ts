@@ -1,15 +1,20 @@
 /** The refcounts that the image stores: a table of offsets of refcount blocks. */
 
 import { SliceCache } from '../slice-cache.ts';
+import {
+  clustersPerRefcountBlock,
+  REFCOUNT_TABLE_ENTRY_BYTES as ENTRY_BYTES,
+  REFCOUNT_TABLE_RESERVED_MASK,
+  REFCOUNT_UNKNOWN,
+  refcountAt,
+  refcountBlockOffset,
+} from '../wire/refcount-entries.ts';
 import type { CheckedImage } from './checked-image.ts';
 import { readZeroPadded } from './read-zero-padded.ts';
-import { REFCOUNT_UNKNOWN, refcountAt } from './refcount-entries.ts';
 
 const CHUNK_BYTES = 64 * 1024;
 /** For single refcounts, which only damaged entries ask for. */
 const LOOKUP_CACHE_BYTES = 256 * 1024;
-const ENTRY_BYTES = 8;
-const RESERVED_MASK = 0x1ff;
 
 export class StoredRefcounts {
   /** Clusters whose refcounts one block holds. */
@@ -27,7 +32,7 @@ export class StoredRefcounts {
     this.#image = image;
     this.#order = header.refcountOrder;
     this.#tableOffset = header.refcountTableOffset;
-    this.clustersPerBlock = (image.clusterBytes * 8) / 2 ** header.refcountOrder;
+    this.clustersPerBlock = clustersPerRefcountBlock(image.clusterBytes, header.refcountOrder);
     this.blockCount = (header.refcountTableClusters * image.clusterBytes) / ENTRY_BYTES;
     this.#lookupCache = new SliceCache(storage, image.clusterBytes, LOOKUP_CACHE_BYTES);
   }
@@ -48,7 +53,12 @@ export class StoredRefcounts {
         const low = chunk.readUInt32BE(at + 4);
         if (high === 0 && low === 0) continue;
         const entryOffset = this.#tableOffset + start + at;
-        visit((start + at) / ENTRY_BYTES, blockOffset(high, low), (low & RESERVED_MASK) !== 0, entryOffset);
+        visit(
+          (start + at) / ENTRY_BYTES,
+          refcountBlockOffset(high, low),
+          (low & REFCOUNT_TABLE_RESERVED_MASK) !== 0,
+          entryOffset,
+        );
       }
     }
   }
@@ -96,7 +106,7 @@ export class StoredRefcounts {
     const at = this.#lookupCache.locate(position, ENTRY_BYTES);
     if (at < 0) return 0;
     const { pool } = this.#lookupCache;
-    return blockOffset(pool.readUInt32BE(at), pool.readUInt32BE(at + 4));
+    return refcountBlockOffset(pool.readUInt32BE(at), pool.readUInt32BE(at + 4));
   }
 
   /** `first` is the index within the block, and a multiple of 8: windows begin at such clusters. */
@@ -111,9 +121,4 @@ export class StoredRefcounts {
       }
     }
   }
-}
-
-/** Bits 9-63 of an entry: not exact above 2^53, where no file reaches. */
-function blockOffset(high: number, low: number): number {
-  return high * 0x1_0000_0000 + (low - (low & RESERVED_MASK));
 }

@@ -21,7 +21,8 @@
 const TWO_TO_32 = 0x1_0000_0000;
 const OFFSET_HIGH_MASK = 0x00ff_ffff;
 const OFFSET_LOW_MASK = 0xffff_fe00;
-const COMPRESSED_SECTOR_BYTES = 512;
+/** What the length of compressed data is counted in. */
+export const COMPRESSED_SECTOR_BYTES = 512;
 
 /** Bits 9-55 of an entry. */
 export function entryOffset(high: number, low: number): number {

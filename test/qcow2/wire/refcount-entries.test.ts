@@ -1,7 +1,7 @@
 /** Refcounts of every width, by the bytes of docs/interop/qcow2.txt. */
 
 import { describe, expect, test } from 'vitest';
-import { maxRefcount, REFCOUNT_CEILING, refcountAt } from '../../../src/qcow2/check/refcount-entries.ts';
+import { maxRefcount, REFCOUNT_CEILING, refcountAt } from '../../../src/qcow2/wire/refcount-entries.ts';
 
 const all = (hex: string, count: number, order: number) =>
   Array.from({ length: count }, (_, index) => refcountAt(Buffer.from(hex, 'hex'), index, order));

@@ -1,9 +1,26 @@
-/** Entries of a refcount block (docs/interop/qcow2.txt, "Host cluster management"): 1 to 64 bits wide. */
+/**
+ * Entries of the refcount table, which are offsets of refcount blocks, and of such blocks, which are 1 to 64 bits wide
+ * (docs/interop/qcow2.txt, "Host cluster management").
+ */
 
 /** What stands for a refcount that cannot be read. */
 export const REFCOUNT_UNKNOWN = 0xffff_ffff;
 /** Larger refcounts count as this one: no file holds as many references. */
 export const REFCOUNT_CEILING = 0xffff_fffe;
+
+export const REFCOUNT_TABLE_ENTRY_BYTES = 8;
+/** Bits 0-8 of an entry of the refcount table. */
+export const REFCOUNT_TABLE_RESERVED_MASK = 0x1ff;
+
+/** Bits 9-63 of an entry of the refcount table: not exact above 2^53, where no file reaches. */
+export function refcountBlockOffset(high: number, low: number): number {
+  return high * 0x1_0000_0000 + (low - (low & REFCOUNT_TABLE_RESERVED_MASK));
+}
+
+/** Clusters whose refcounts one block holds. */
+export function clustersPerRefcountBlock(clusterBytes: number, refcountOrder: number): number {
+  return (clusterBytes * 8) / 2 ** refcountOrder;
+}
 
 /** The most that an entry can hold, as far as this check counts. */
 export function maxRefcount(refcountOrder: number): number {

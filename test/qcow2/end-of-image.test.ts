@@ -1,0 +1,67 @@
+/** What the refcounts say about the end of a file, with tables that QEMU does not write. */
+
+import { expect, test } from 'vitest';
+import { findClusterBehindEnd } from '../../src/qcow2/end-of-image.ts';
+import { openQcow2 } from '../../src/qcow2/open-qcow2.ts';
+import { BufferStorage } from '../../src/storage/buffer-storage.ts';
+import { buildImage, encodeHeader, u64 } from '../fixtures/image-builder.ts';
+import { catchError } from '../support/catch-error.ts';
+
+const CLUSTER = 65536;
+const TABLE = CLUSTER;
+const BLOCK = 2 * CLUSTER;
+/** Clusters that a block of 16-bit refcounts counts. */
+const PER_BLOCK = CLUSTER / 2;
+
+/** Counts what is read. */
+class CountedStorage extends BufferStorage {
+  readBytes = 0;
+
+  override readUpTo(target: Buffer, targetOffset: number, length: number, position: number): number {
+    this.readBytes += length;
+    return super.readUpTo(target, targetOffset, length, position);
+  }
+}
+
+/** A file that ends 100 bytes into its cluster 3. */
+function storageOf(table: Buffer, refcounts: readonly number[]): CountedStorage {
+  const block = Buffer.alloc(CLUSTER);
+  for (const cluster of refcounts) block.writeUInt16BE(1, cluster * 2);
+  const image = buildImage(3 * CLUSTER + 100, [
+    [0, encodeHeader()],
+    [TABLE, table],
+    [BLOCK, block],
+  ]);
+  return new CountedStorage(image);
+}
+
+const behindEnd = (storage: CountedStorage) => findClusterBehindEnd(openQcow2(storage));
+
+test.each<[string, Buffer, readonly number[], number | undefined]>([
+  ['nothing', u64(BigInt(BLOCK)), [0, 1, 2, 3], undefined],
+  ['the very next cluster', u64(BigInt(BLOCK)), [3, 4], 4 * CLUSTER],
+  ['the last one of its block', u64(BigInt(BLOCK)), [3, PER_BLOCK - 1], (PER_BLOCK - 1) * CLUSTER],
+  [
+    'one of a later block',
+    Buffer.concat([u64(BigInt(BLOCK)), Buffer.alloc(8 * 50), u64(BigInt(BLOCK))]),
+    [3],
+    (51 * PER_BLOCK + 3) * CLUSTER,
+  ],
+])('%s behind the end is in use', (_, table, refcounts, expected) => {
+  expect(behindEnd(storageOf(table, refcounts))).toBe(expected);
+});
+
+test('a table that names blocks without end is given up, and does not take long', () => {
+  const entries = Buffer.concat(Array.from({ length: CLUSTER / 8 }, () => u64(BigInt(BLOCK))));
+  const image = buildImage(8 * CLUSTER + 100, [
+    [0, encodeHeader({ refcountTableClusters: 1, refcountTableOffset: BigInt(4 * CLUSTER) })],
+    [4 * CLUSTER, entries],
+    // The block itself is empty: no entry ever ends the search.
+    [BLOCK, Buffer.alloc(CLUSTER)],
+  ]);
+  const storage = new CountedStorage(image);
+  const error = catchError(() => behindEnd(storage));
+  expect(error.code).toBe('DAMAGED');
+  expect(error.message).toContain('bytes of refcounts are about clusters behind its end');
+  expect(storage.readBytes).toBeLessThan(65 << 20);
+});
