@@ -2,7 +2,8 @@
 
 import fs from 'node:fs';
 import path from 'node:path';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
+import { ON_MISSING, type OnMissing } from '../daemon/mount-options.ts';
 import { mountInBackground, mountInForeground } from '../daemon/start-daemon.ts';
 import { unmount } from '../daemon/stop-mount.ts';
 import { runDemo } from '../demo/run-demo.ts';
@@ -20,6 +21,7 @@ interface MountFlags {
   /** false for --no-backing */
   readonly backing?: string | false;
   readonly dataFile?: string;
+  readonly onMissing?: OnMissing;
 }
 
 /** The program; `exit` is called with the exit code of a command that has more to say than that it is done. */
@@ -48,6 +50,14 @@ export function createProgram(exit: (code: number) => void): Command {
     .option('--backing <FILE>', 'take FILE as the backing file, whatever IMAGE says')
     .option('--data-file <FILE>', 'take FILE as the external data file, whatever IMAGE says')
     .option('--no-backing', 'open no backing file: what would come from it cannot be read')
+    .addOption(
+      new Option(
+        '--on-missing <WHAT>',
+        'what bytes past the end of a cut image file give: an error, or zeros as in QEMU',
+      )
+        .choices(ON_MISSING)
+        .default('error'),
+    )
     .action(async (image: string, mountpoint: string, flags: MountFlags) => {
       const options = {
         imagePath: image,
@@ -55,6 +65,7 @@ export function createProgram(exit: (code: number) => void): Command {
         directIo: flags.directIo === true,
         passphrasesOf: passphraseSource(flags.passphraseFile ?? []),
         chain: toChainOptions(flags),
+        onMissing: flags.onMissing ?? 'error',
         ...(flags.logFile === undefined ? {} : { logFile: flags.logFile }),
       };
       if (flags.foreground === true) exit(await mountInForeground(options));

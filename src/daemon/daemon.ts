@@ -13,7 +13,7 @@ import { startWatchdog } from '../fuse/watchdog.ts';
 import type { LayerKey } from '../open-image/layer-keys.ts';
 import type { ChainOptions } from '../open-image/layers.ts';
 import { forgetLayerKeys, receiveKeys } from './key-pipe.ts';
-import type { DaemonOptions } from './mount-options.ts';
+import type { DaemonOptions, OnMissing } from './mount-options.ts';
 import type { ServedImage } from './served-image.ts';
 import { Stopper } from './stopper.ts';
 import { type PoolEnd, WorkerPool } from './worker-pool.ts';
@@ -21,7 +21,7 @@ import { type PoolEnd, WorkerPool } from './worker-pool.ts';
 /** Where the file system comes from. */
 export interface ImageSource {
   /** `keys` are those of its encrypted files; overwritten when this is done. */
-  open(imagePath: string, keys: readonly LayerKey[], chain: ChainOptions): Promise<ServedImage>;
+  open(imagePath: string, keys: readonly LayerKey[], chain: ChainOptions, onMissing: OnMissing): Promise<ServedImage>;
   /** No thread uses it any more. */
   close?(served: ServedImage): void;
   /** The script of a worker thread that serves it. */
@@ -60,7 +60,7 @@ export async function runDaemon(
 async function openImage(options: DaemonOptions, source: ImageSource): Promise<ServedImage> {
   const keys = options.hasKeys ? receiveKeys() : [];
   try {
-    return await source.open(options.imagePath, keys, options.chain);
+    return await source.open(options.imagePath, keys, options.chain, options.onMissing);
   } finally {
     forgetLayerKeys(keys);
   }

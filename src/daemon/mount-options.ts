@@ -3,6 +3,14 @@
 import type { PassphraseSource } from '../open-image/layer-keys.ts';
 import type { ChainOptions } from '../open-image/layers.ts';
 
+export const ON_MISSING = ['error', 'zero'] as const;
+
+/**
+ * What a read of bytes past the end of a file gives, where its tables say that there are some: an error, or zeros, as in
+ * QEMU.
+ */
+export type OnMissing = (typeof ON_MISSING)[number];
+
 export interface MountOptions {
   readonly imagePath: string;
   readonly mountpoint: string;
@@ -12,6 +20,8 @@ export interface MountOptions {
   readonly logFile?: string;
   /** What is said about its backing files. */
   readonly chain?: ChainOptions;
+  /** `error` without it. */
+  readonly onMissing?: OnMissing;
   /** Asked once if files are encrypted; without it, they are refused. */
   readonly passphrasesOf?: PassphraseSource;
 }
@@ -25,6 +35,7 @@ export interface DaemonOptions {
   /** The starting process stays: the daemon stops when it ends. */
   readonly isForeground: boolean;
   readonly chain: ChainOptions;
+  readonly onMissing: OnMissing;
   /** Keys are on their way: see `key-pipe.ts`. */
   readonly hasKeys: boolean;
 }

@@ -1,5 +1,6 @@
 /** Composition: an open image becomes the file system that a mount shows. */
 
+import { warn } from '../common/logging.ts';
 import type { FileSystem, Timestamp } from '../filesystem/file-system.ts';
 import { describeCurrent, describeInfo, describeSnapshot } from '../open-image/describe-image.ts';
 import { type LayerKey, withKeys } from '../open-image/layer-keys.ts';
@@ -7,10 +8,12 @@ import { type ChainOptions, filesOfLayers } from '../open-image/layers.ts';
 import { closeImage, type OpenImage, openSettledImage } from '../open-image/open-image.ts';
 import { StateDisks } from '../open-image/state-disks.ts';
 import type { OpenFile } from '../storage/file-storage.ts';
+import { MissingRanges } from '../storage/missing-ranges.ts';
 import type { Catalogue, Contents, Ownership } from '../tree/catalogue.ts';
 import { commonOwnership } from '../tree/ownership.ts';
 import { Tree } from '../tree/tree.ts';
 import { accessesOf } from './file-access.ts';
+import type { OnMissing } from './mount-options.ts';
 
 /** Everything a worker needs, as plain data: file descriptors belong to the process, memory is shared. */
 export interface ServedImage {
@@ -18,6 +21,8 @@ export interface ServedImage {
   readonly image: OpenImage;
   /** Whom the tree lets in. */
   readonly ownership: Ownership;
+  /** With `onMissing` `zero`: the memory of `MissingRanges`, where all threads count what was not there. */
+  readonly missing: SharedArrayBuffer | undefined;
 }
 
 /**
@@ -28,28 +33,34 @@ export async function openServedImage(
   imagePath: string,
   keys: readonly LayerKey[],
   chain: ChainOptions,
+  onMissing: OnMissing,
 ): Promise<ServedImage> {
   const image = await openSettledImage(imagePath, withKeys(keys), chain);
   const disks = new StateDisks(image);
   disks.requireUnchanged();
   const ownership = commonOwnership(filesOfLayers(image.layers).flatMap(accessesOf));
-  return { imagePath, image, ownership };
+  const missing = onMissing === 'zero' ? MissingRanges.createMemory() : undefined;
+  return { imagePath, image, ownership, missing };
 }
 
-/** Overwrites its keys and closes its files. */
-export function closeServedImage({ image }: ServedImage): void {
+/** Says how much was missing, overwrites its keys and closes its files. */
+export function closeServedImage({ imagePath, image, missing }: ServedImage): void {
+  const missingCount = missing === undefined ? 0n : new MissingRanges(missing).count;
+  if (missingCount > 0n) warn(`${imagePath}: ${missingCount} ranges past the end of its files were read as zeros`);
   closeImage(image);
 }
 
 /** The file system over a served image; any thread can have one. */
 export function createFileSystem(served: ServedImage): FileSystem {
-  const { image } = served;
-  const disks = new StateDisks(image);
+  const { image, missing } = served;
+  const disks = new StateDisks(image, missing === undefined ? undefined : new MissingRanges(missing));
+  // Zeros for what is missing must not pass for data of the image.
+  const onMissing: OnMissing = missing === undefined ? 'error' : 'zero';
   const contents: Contents = {
     disk: (state) => disks.disk(state),
     vmState: (state) => disks.vmState(state),
     requireUnchanged: () => disks.requireUnchanged(),
-    imageJson: once(() => toJson(describeInfo(image))),
+    imageJson: once(() => toJson({ ...describeInfo(image), onMissing })),
     infoJson: (state) => toJson(describeState(image, state)),
   };
   return new Tree(toCatalogue(served), contents);

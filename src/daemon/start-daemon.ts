@@ -85,6 +85,7 @@ async function prepare(
     directIo: options.directIo,
     isForeground,
     chain,
+    onMissing: options.onMissing ?? ('error' as const),
     hasKeys: keys.length > 0,
   };
   return { daemonOptions, keys };

@@ -158,6 +158,7 @@ describe('wrong use', () => {
     ['a missing argument', ['mount', 'disk.qcow2']],
     ['an argument too many', ['list', 'a', 'b']],
     ['no command', []],
+    ['a bad value', ['mount', '--on-missing', 'zeros', '/image', '/mnt']],
   ])('%s is exit 2 and a line that says what', (_, args) => {
     const { status, stdout, stderr } = qcow2fs(...args);
     expect(status).toBe(2);
