@@ -2,7 +2,13 @@
 
 import { warn } from '../common/logging.ts';
 import type { EncryptionDescription } from '../open-image/describe-encryption.ts';
-import { describeInfo, describeList, type ImageInfo, type ImageList } from '../open-image/describe-image.ts';
+import {
+  type BitmapDescription,
+  describeInfo,
+  describeList,
+  type ImageInfo,
+  type ImageList,
+} from '../open-image/describe-image.ts';
 import { type ChainOptions, closeLayers } from '../open-image/layers.ts';
 import { type ImageHeader, openImageChain, openImageHeader } from '../open-image/open-image.ts';
 import { formatSize, formatTable, toPrintable } from './format.ts';
@@ -72,15 +78,16 @@ function toInfoText(info: ImageInfo): string {
   ];
   if (info.backingFile !== null && info.chain.length === 1)
     rows.push(['backing file', `${info.backingFile} (not opened)`]);
-  if (info.backingFile !== null && info.snapshots.length > 0) {
-    rows.push([
-      'note',
-      'the snapshots have no backing file of their own: a rebase of the image changes what they read',
-    ]);
-  }
+  for (const bitmap of info.bitmaps) rows.push(['bitmap', describeBitmap(bitmap)]);
+  for (const note of info.notes) rows.push(['note', note]);
   if (info.unsupportedFeatures.length > 0)
     rows.push(['cannot be mounted', `it uses ${info.unsupportedFeatures.join(', ')}`]);
   return formatTable(rows.map(([name, value]) => [`${name}:`, toPrintable(value)]));
+}
+
+function describeBitmap({ name, granularityBytes, flags, consistent }: BitmapDescription): string {
+  const about = [`granularity ${formatSize(granularityBytes)}`, ...flags, ...(consistent ? [] : ['inconsistent'])];
+  return `${name} (${about.join(', ')})`;
 }
 
 function encryptionRows(encryption: EncryptionDescription | null): [string, string][] {

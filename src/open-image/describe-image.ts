@@ -5,9 +5,11 @@
 
 import { toIsoDate } from '../common/dates.ts';
 import { decodeName } from '../common/names.ts';
+import type { Bitmap } from '../qcow2/bitmaps.ts';
 import type { Qcow2Metadata } from '../qcow2/open-qcow2.ts';
 import type { Snapshot } from '../qcow2/snapshots.ts';
 import { unsupportedFeatures } from '../qcow2/unsupported-features.ts';
+import { BME_FLAG_AUTO, BME_FLAG_IN_USE } from '../qcow2/wire/bitmaps.ts';
 import {
   QCOW2_AUTOCLEAR_DATA_FILE_RAW,
   QCOW2_COMPAT_LAZY_REFCOUNTS,
@@ -44,6 +46,19 @@ export interface ImageList {
   readonly problems: readonly string[];
 }
 
+/** A persistent bitmap. */
+export interface BitmapDescription {
+  readonly name: string;
+  /** The exact bytes in hexadecimal, for a name that is not UTF-8. */
+  readonly nameHex?: string;
+  /** What one bit stands for. */
+  readonly granularityBytes: number;
+  /** As in `qemu-img info`. */
+  readonly flags: readonly ('in-use' | 'auto')[];
+  /** False if it may lack writes: it is `in-use`, or a program that does not know bitmaps wrote to the image since. */
+  readonly consistent: boolean;
+}
+
 export interface LayerDescription {
   readonly file: string;
   readonly format: 'qcow2' | 'raw';
@@ -74,9 +89,14 @@ export interface ImageInfo extends ImageList {
   readonly backingFormat: string | null;
   /** The image, then its backing files as far as they could be opened. */
   readonly chain: readonly LayerDescription[];
+  readonly bitmaps: readonly BitmapDescription[];
+  /** What is good to know about the image, one line each, without being a problem. */
+  readonly notes: readonly string[];
   /** Features that keep this version from mounting the image. */
   readonly unsupportedFeatures: readonly string[];
 }
+
+const REBASE_NOTE = 'the snapshots have no backing file of their own: a rebase of the image changes what they read';
 
 export function describeList({ layers, qcow2, snapshots, problems }: ImageHeader): ImageList {
   return {
@@ -110,10 +130,12 @@ export function describeInfo(image: ImageHeader): ImageInfo {
     backingFile: qcow2.backingName === undefined ? null : decodeName(qcow2.backingName).text,
     backingFormat: qcow2.backingFormat ?? null,
     chain: layers.map(describeLayer),
+    bitmaps: image.bitmaps.bitmaps.map((bitmap) => describeBitmap(bitmap, image.bitmaps.areUpToDate)),
+    notes: qcow2.backingName !== undefined && snapshots.length > 0 ? [REBASE_NOTE] : [],
     unsupportedFeatures: unsupportedFeatures(qcow2),
     current,
     snapshots,
-    problems,
+    problems: [...problems, ...image.bitmaps.problems],
   };
 }
 
@@ -122,11 +144,9 @@ export function describeCurrent(qcow2: Qcow2Metadata): CurrentDescription {
 }
 
 export function describeSnapshot({ entry, sizeBytes }: Snapshot): SnapshotDescription {
-  const name = decodeName(entry.name);
   return {
     id: decodeName(entry.id).text,
-    name: name.text,
-    ...(name.isExact ? {} : { nameHex: Buffer.from(entry.name, 'latin1').toString('hex') }),
+    ...describeName(entry.name),
     date: toIsoDate(entry.dateSeconds),
     dateNanoseconds: entry.dateNanoseconds,
     virtualSizeBytes: sizeBytes,
@@ -135,6 +155,22 @@ export function describeSnapshot({ entry, sizeBytes }: Snapshot): SnapshotDescri
     vmClockNanoseconds: String(entry.vmClockNanoseconds),
     icount: entry.icount === undefined ? null : String(entry.icount),
   };
+}
+
+function describeBitmap({ name, granularityBits, flags }: Bitmap, areUpToDate: boolean): BitmapDescription {
+  const isInUse = (flags & BME_FLAG_IN_USE) !== 0;
+  return {
+    ...describeName(name),
+    granularityBytes: 2 ** granularityBits,
+    flags: [...(isInUse ? ['in-use' as const] : []), ...((flags & BME_FLAG_AUTO) !== 0 ? ['auto' as const] : [])],
+    consistent: areUpToDate && !isInUse,
+  };
+}
+
+/** `name` has one character per byte (latin1). */
+function describeName(name: string): { readonly name: string; readonly nameHex?: string } {
+  const { text, isExact } = decodeName(name);
+  return { name: text, ...(isExact ? {} : { nameHex: Buffer.from(name, 'latin1').toString('hex') }) };
 }
 
 function describeLayer({ file, qcow2 }: Layer): LayerDescription {

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { createSharedBlockMemory, type SharedBlockMemory } from '../common/shared-block-cache.ts';
 import { Qcow2fsError } from '../errors.ts';
 import { forgetKeys, type VolumeKey } from '../luks/volume-key.ts';
+import { type BitmapList, listBitmaps } from '../qcow2/bitmaps.ts';
 import type { Qcow2Metadata } from '../qcow2/open-qcow2.ts';
 import { activeL1TableProblem } from '../qcow2/qcow2-image.ts';
 import { readSnapshotTable, type Snapshot } from '../qcow2/snapshots.ts';
@@ -32,6 +33,7 @@ export interface ImageHeader {
   readonly layers: readonly Layer[];
   readonly qcow2: Qcow2Metadata;
   readonly snapshots: readonly Snapshot[];
+  readonly bitmaps: BitmapList;
   /** Damage found so far, one line each. */
   readonly problems: readonly string[];
 }
@@ -51,12 +53,14 @@ export interface OpenImage extends ImageHeader {
 export function openImageHeader(imagePath: string): ImageHeader {
   const layer = openTopLayer(imagePath);
   try {
-    const { snapshots, problems } = readSnapshotTable(toQcow2File(layer, layer.qcow2));
+    const file = toQcow2File(layer, layer.qcow2);
+    const { snapshots, problems } = readSnapshotTable(file);
     const l1Problem = activeL1TableProblem(layer.qcow2);
     return {
       layers: [layer],
       qcow2: layer.qcow2,
       snapshots,
+      bitmaps: listBitmaps(file),
       problems: [...layer.qcow2.problems, ...(l1Problem === undefined ? [] : [l1Problem]), ...problems],
     };
   } catch (error) {

@@ -25,6 +25,11 @@ export const MAX_BITMAP_COUNT = 65535;
 export const MAX_BITMAP_DIRECTORY_BYTES = 1024 * MAX_BITMAP_COUNT;
 /** BME_MAX_TABLE_SIZE, in entries. */
 export const MAX_BITMAP_TABLE_SIZE = 0x800_0000;
+/** BME_MAX_NAME_SIZE. */
+export const MAX_BITMAP_NAME_BYTES = 1023;
+/** BME_MIN_GRANULARITY_BITS and BME_MAX_GRANULARITY_BITS. */
+export const MIN_BITMAP_GRANULARITY_BITS = 9;
+export const MAX_BITMAP_GRANULARITY_BITS = 31;
 /** qcow2_do_open: "Backing file name too long". */
 export const MAX_BACKING_NAME_BYTES = 1023;
 /** The virtual size is counted in sectors. */

@@ -127,6 +127,103 @@ describe('info', () => {
     }));
 });
 
+describe('persistent bitmaps', () => {
+  function createWithBitmaps(folder: string): string {
+    const image = `${folder}/disk.qcow2`;
+    qemuImg('create', '-q', '-f', 'qcow2', image, '64M');
+    qemuImg('bitmap', '--add', image, 'daily');
+    qemuImg('bitmap', '--add', '-g', '512', image, 'fine');
+    qemuImg('bitmap', '--add', '-g', '2G', '--disable', image, 'off \u00fc');
+    return image;
+  }
+
+  const infoOf = (image: string) => JSON.parse(qcow2fs('info', '--json', image).stdout);
+
+  function expectAsQemu(image: string): void {
+    const oracle = JSON.parse(qemuImg('info', '--output=json', image))['format-specific'].data.bitmaps;
+    expect(oracle).toHaveLength(3);
+    expect(
+      infoOf(image).bitmaps.map(({ name, granularityBytes, flags }: Record<string, unknown>) => ({
+        name,
+        granularity: granularityBytes,
+        flags,
+      })),
+    ).toEqual(oracle);
+  }
+
+  test('are listed as qemu-img lists them', () =>
+    withTemporaryFolder((folder) => {
+      const image = createWithBitmaps(folder);
+      expectAsQemu(image);
+      expect(infoOf(image)).toMatchObject({ bitmaps: [{ consistent: true }, {}, { flags: [] }], problems: [] });
+      const { stdout, stderr } = qcow2fs('info', image);
+      expect(stdout).toMatch(/^bitmap: +daily \(granularity 64 KiB, auto\)$/m);
+      expect(stdout).toMatch(/^bitmap: +off \u00fc \(granularity 2 GiB\)$/m);
+      expect(stderr).toBe('');
+    }));
+
+  test('that their writer did not save are in use, and not consistent', () =>
+    withTemporaryFolder((folder) => {
+      const image = createWithBitmaps(folder);
+      const script = `ulimit -c 0; qemu-io -c 'write -q 0 64k' -c flush -c abort ${image}; [ $? -eq 134 ]`;
+      runCommand('bash', ['-c', script], { cwd: folder });
+      expectAsQemu(image);
+      expect(infoOf(image).bitmaps[2]).toEqual({
+        name: 'off \u00fc',
+        granularityBytes: 2 ** 31,
+        flags: ['in-use'],
+        consistent: false,
+      });
+      expect(qcow2fs('info', image).stdout).toContain('daily (granularity 64 KiB, in-use, auto, inconsistent)');
+    }));
+
+  test('are stale after a program that does not know them', () =>
+    withTemporaryFolder((folder) => {
+      const image = createWithBitmaps(folder);
+      // Such a program clears the autoclear bits that it does not know.
+      const bytes = fs.readFileSync(image);
+      bytes.writeBigUInt64BE(0n, 88);
+      fs.writeFileSync(image, bytes);
+      expect(tryCommand('qemu-img', ['info', image]).stderr).toContain('all bitmaps are now considered inconsistent');
+      const { bitmaps, problems } = infoOf(image);
+      expect(bitmaps.map(({ consistent }: { consistent: boolean }) => consistent)).toEqual([false, false, false]);
+      expect(problems).toEqual([expect.stringContaining('stale')]);
+      expect(qcow2fs('list', image).stderr).toBe('');
+    }));
+
+  test('with a damaged directory cost only their list, and the place is named', () =>
+    withTemporaryFolder((folder) => {
+      const image = createWithBitmaps(folder);
+      const bytes = fs.readFileSync(image);
+      const extension = bytes.indexOf(Buffer.from('23852875', 'hex')) + 8;
+      const directory = Number(bytes.readBigUInt64BE(extension + 16));
+      bytes.writeUInt8(40, directory + 17);
+      fs.writeFileSync(image, bytes);
+      const info = infoOf(image);
+      expect(info).toMatchObject({ bitmaps: [], current: { virtualSizeBytes: 64 << 20 } });
+      expect(info.problems).toEqual([
+        expect.stringMatching(`entry 0 at offset ${directory}: granularity_bits is 40, but must be 9 to 31`),
+      ]);
+      bytes.writeBigUInt64BE(1n << 40n, extension + 16);
+      fs.writeFileSync(image, bytes);
+      expect(infoOf(image).problems).toEqual([expect.stringContaining(`at offset ${2 ** 40}`)]);
+      bytes.writeUInt32BE(65536, extension);
+      fs.writeFileSync(image, bytes);
+      expect(infoOf(image).problems).toEqual([expect.stringContaining('65536 entries, more than 65535')]);
+    }));
+});
+
+test('info notes that a rebase changes what snapshots read', () =>
+  withTemporaryFolder((folder) => {
+    qemuImg('create', '-q', '-f', 'qcow2', `${folder}/base.qcow2`, '1M');
+    qemuImg('create', '-q', '-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', `${folder}/top.qcow2`);
+    const notes = () => JSON.parse(qcow2fs('info', '--json', `${folder}/top.qcow2`).stdout).notes;
+    expect(notes()).toEqual([]);
+    qemuImg('snapshot', '-c', 'monday', `${folder}/top.qcow2`);
+    expect(notes()).toEqual([expect.stringContaining('a rebase of the image changes what they read')]);
+    expect(qcow2fs('info', `${folder}/top.qcow2`).stdout).toMatch(/^note: .*rebase/m);
+  }));
+
 describe('an encryption that is not supported', () => {
   test('is named, by info and by mount', () =>
     withTemporaryFolder((folder) => {

@@ -1,16 +1,8 @@
 /** The clusters of persistent bitmaps: their directory, a table for each, and what the tables refer to. */
 
 import { messageOf, Qcow2fsError } from '../../errors.ts';
-import { MAX_BITMAP_COUNT, MAX_BITMAP_DIRECTORY_BYTES, MAX_BITMAP_TABLE_SIZE } from '../limits.ts';
-import {
-  BITMAP_DIRECTORY_ENTRY_BYTES,
-  BITMAPS_EXTENSION_BYTES,
-  type BitmapsExtension,
-  decodeBitmapDirectoryEntry,
-  decodeBitmapsExtension,
-  hasReservedBitmapBits,
-  isAllOnesEntry,
-} from '../wire/bitmaps.ts';
+import { type BitmapDirectory, readBitmapDirectory } from '../bitmaps.ts';
+import { hasReservedBitmapBits, isAllOnesEntry } from '../wire/bitmaps.ts';
 import { QCOW2_AUTOCLEAR_BITMAPS } from '../wire/header.ts';
 import { entryOffset } from '../wire/table-entries.ts';
 import type { CheckedImage } from './checked-image.ts';
@@ -19,25 +11,19 @@ import { CLUSTER_USES, type ReferenceWindow } from './reference-window.ts';
 
 const CHUNK_BYTES = 64 * 1024;
 
-export interface BitmapTables {
-  readonly directoryOffset: number;
-  readonly directoryBytes: number;
-  readonly tables: readonly { readonly offset: number; readonly size: number }[];
-}
-
-const NO_BITMAPS: BitmapTables = { directoryOffset: 0, directoryBytes: 0, tables: [] };
+const NO_BITMAPS: BitmapDirectory = { offset: 0, bytes: 0, bitmaps: [] };
 
 /**
  * Reads the directory of the bitmaps, if the image has valid ones: a writer that does not know them clears the autoclear
  * bit, and their clusters are leaks from then on.
  * @throws Qcow2fsError IO.
  */
-export function findBitmapTables(image: CheckedImage, extension: Buffer | undefined): BitmapTables {
+export function findBitmaps(image: CheckedImage, extension: Buffer | undefined): BitmapDirectory {
   if (extension === undefined || (image.file.header.autoclearFeatures & QCOW2_AUTOCLEAR_BITMAPS) === 0n) {
     return NO_BITMAPS;
   }
   try {
-    return readDirectory(image, decodeExtension(extension, image.clusterBytes));
+    return readBitmapDirectory(image.file, extension);
   } catch (error) {
     if (!(error instanceof Qcow2fsError) || error.code === 'IO') throw error;
     image.log.add('unchecked', 0, 1, () => `the persistent bitmaps cannot be counted: ${messageOf(error)}`);
@@ -49,11 +35,11 @@ export function findBitmapTables(image: CheckedImage, extension: Buffer | undefi
  * Counts the references of all bitmaps.
  * @throws Qcow2fsError IO.
  */
-export function countBitmaps(image: CheckedImage, bitmaps: BitmapTables, window: ReferenceWindow): void {
-  window.add(bitmaps.directoryOffset, bitmaps.directoryBytes, 1, CLUSTER_USES.other);
-  for (const { offset, size } of bitmaps.tables) {
-    window.add(offset, size * 8, 1, CLUSTER_USES.other);
-    countTable(image, offset, size, window);
+export function countBitmaps(image: CheckedImage, directory: BitmapDirectory, window: ReferenceWindow): void {
+  window.add(directory.offset, directory.bytes, 1, CLUSTER_USES.other);
+  for (const { tableOffset, tableSize } of directory.bitmaps) {
+    window.add(tableOffset, tableSize * 8, 1, CLUSTER_USES.other);
+    countTable(image, tableOffset, tableSize, window);
   }
 }
 
@@ -76,37 +62,4 @@ function countTable({ file, clusterBytes, log }: CheckedImage, offset: number, s
       }
     }
   }
-}
-
-function decodeExtension(data: Buffer, clusterBytes: number): BitmapsExtension {
-  if (data.length !== BITMAPS_EXTENSION_BYTES) throw damaged(`their header extension has ${data.length} bytes`);
-  const extension = decodeBitmapsExtension(data);
-  const { bitmapCount, directoryBytes, directoryOffset } = extension;
-  if (bitmapCount > MAX_BITMAP_COUNT) throw damaged(`${bitmapCount} are too many`);
-  if (directoryBytes > MAX_BITMAP_DIRECTORY_BYTES) throw damaged(`their directory has ${directoryBytes} bytes`);
-  if (directoryOffset % clusterBytes !== 0) throw damaged('their directory is not cluster aligned');
-  return extension;
-}
-
-function readDirectory({ file, clusterBytes }: CheckedImage, extension: BitmapsExtension): BitmapTables {
-  const { bitmapCount, directoryBytes, directoryOffset } = extension;
-  const tables: { offset: number; size: number }[] = [];
-  const fixed = Buffer.alloc(BITMAP_DIRECTORY_ENTRY_BYTES);
-  let at = 0;
-  for (let index = 0; index < bitmapCount; index++) {
-    readZeroPadded(file.storage, fixed, fixed.length, directoryOffset + at);
-    const { tableOffset, tableSize, entryBytes } = decodeBitmapDirectoryEntry(fixed);
-    at += entryBytes;
-    if (at > directoryBytes) throw damaged(`entry ${index} runs past their directory`);
-    if (tableSize > MAX_BITMAP_TABLE_SIZE) throw damaged(`the table of bitmap ${index} has ${tableSize} entries`);
-    if (tableOffset === 0 || tableOffset % clusterBytes !== 0) {
-      throw damaged(`the table of bitmap ${index} at ${tableOffset} is not cluster aligned`);
-    }
-    tables.push({ offset: tableOffset, size: tableSize });
-  }
-  return { directoryOffset, directoryBytes, tables };
-}
-
-function damaged(what: string): Qcow2fsError {
-  return new Qcow2fsError('DAMAGED', what);
 }

@@ -1,9 +1,10 @@
 /** What the header refers to, and what lies at one place whatever the states are. */
 
+import type { BitmapDirectory } from '../bitmaps.ts';
 import { readExtensions } from '../open-qcow2.ts';
 import { QCOW_CRYPT_LUKS } from '../wire/header.ts';
 import { QCOW2_EXT_MAGIC_BITMAPS, QCOW2_EXT_MAGIC_CRYPTO_HEADER } from '../wire/header-extensions.ts';
-import { type BitmapTables, countBitmaps, findBitmapTables } from './bitmap-tables.ts';
+import { countBitmaps, findBitmaps } from './bitmap-tables.ts';
 import type { CheckedImage } from './checked-image.ts';
 import { findStateTables, type L1Table } from './l1-tables.ts';
 import { CLUSTER_USES, type ClusterUse, type ReferenceWindow } from './reference-window.ts';
@@ -18,7 +19,7 @@ interface MetadataRange {
 export interface FixedMetadata {
   readonly ranges: readonly MetadataRange[];
   readonly l1Tables: readonly L1Table[];
-  readonly bitmaps: BitmapTables;
+  readonly bitmaps: BitmapDirectory;
 }
 
 /** @throws Qcow2fsError IO. */
@@ -38,7 +39,7 @@ export function findFixedMetadata(image: CheckedImage): FixedMetadata {
       ...luksRange(header.cryptMethod, find(QCOW2_EXT_MAGIC_CRYPTO_HEADER)),
     ],
     l1Tables,
-    bitmaps: findBitmapTables(image, find(QCOW2_EXT_MAGIC_BITMAPS)),
+    bitmaps: findBitmaps(image, find(QCOW2_EXT_MAGIC_BITMAPS)),
   };
 }
 

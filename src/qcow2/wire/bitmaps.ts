@@ -19,6 +19,14 @@ import { readU64BE } from '../../common/bytes.ts';
 export const BITMAPS_EXTENSION_BYTES = 24;
 export const BITMAP_DIRECTORY_ENTRY_BYTES = 24;
 
+/** The bitmap was not saved when its writer ended: it may lack any write. */
+export const BME_FLAG_IN_USE = 1 << 0;
+/** Writers are to keep track of writes in it. */
+export const BME_FLAG_AUTO = 1 << 1;
+export const BME_RESERVED_FLAGS = ~(BME_FLAG_IN_USE | BME_FLAG_AUTO);
+
+export const BT_DIRTY_TRACKING_BITMAP = 1;
+
 export interface BitmapsExtension {
   readonly bitmapCount: number;
   readonly directoryBytes: number;
@@ -29,6 +37,12 @@ export interface BitmapDirectoryEntry {
   readonly tableOffset: number;
   /** Entries of 8 bytes. */
   readonly tableSize: number;
+  readonly flags: number;
+  readonly type: number;
+  /** A bit stands for 2 to the power of this bytes of the guest. */
+  readonly granularityBits: number;
+  readonly nameBytes: number;
+  readonly extraDataBytes: number;
   /** Of the whole entry with its padding. */
   readonly entryBytes: number;
 }
@@ -50,11 +64,17 @@ export function decodeBitmapsExtension(data: Buffer): BitmapsExtension {
  * @throws Qcow2fsError DAMAGED for a 64-bit field above 2^53 - 1.
  */
 export function decodeBitmapDirectoryEntry(bytes: Buffer): BitmapDirectoryEntry {
-  const length = BITMAP_DIRECTORY_ENTRY_BYTES + bytes.readUInt32BE(20) + bytes.readUInt16BE(18);
+  const nameBytes = bytes.readUInt16BE(18);
+  const extraDataBytes = bytes.readUInt32BE(20);
   return {
     tableOffset: readU64BE(bytes, 0, 'bitmap directory field bitmap_table_offset'),
     tableSize: bytes.readUInt32BE(8),
-    entryBytes: Math.ceil(length / 8) * 8,
+    flags: bytes.readUInt32BE(12),
+    type: bytes.readUInt8(16),
+    granularityBits: bytes.readUInt8(17),
+    nameBytes,
+    extraDataBytes,
+    entryBytes: Math.ceil((BITMAP_DIRECTORY_ENTRY_BYTES + extraDataBytes + nameBytes) / 8) * 8,
   };
 }
 
