@@ -53,6 +53,11 @@ export function writeEncrypted(image: EncryptedImage, commands: readonly string[
     throw new Error(`qemu-io ${image.path}: exit ${status}\n${stdout}${stderr}`);
 }
 
+/** Grows the disk by clusters that are allocated, and that nothing is written to. */
+export function growEncrypted(image: EncryptedImage, sizeBytes: number): void {
+  runCommand('qemu-img', ['resize', '-q', '--preallocation=metadata', ...imageArguments(image), String(sizeBytes)]);
+}
+
 /** `flag` is that of `qemu-img snapshot`. */
 export function changeSnapshot(image: EncryptedImage, flag: '-a' | '-c' | '-d', idOrName: string): void {
   runCommand('qemu-img', ['snapshot', flag, idOrName, ...imageArguments(image)]);

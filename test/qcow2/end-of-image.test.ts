@@ -1,10 +1,13 @@
 /** What the refcounts say about the end of a file, with tables that QEMU does not write. */
 
 import { expect, test } from 'vitest';
+import { createSharedBlockMemory } from '../../src/common/shared-block-cache.ts';
 import { findClusterBehindEnd } from '../../src/qcow2/end-of-image.ts';
 import { openQcow2 } from '../../src/qcow2/open-qcow2.ts';
+import { Qcow2Image } from '../../src/qcow2/qcow2-image.ts';
+import { readSnapshotTable } from '../../src/qcow2/snapshots.ts';
 import { BufferStorage } from '../../src/storage/buffer-storage.ts';
-import { buildImage, encodeHeader, u64 } from '../fixtures/image-builder.ts';
+import { buildImage, encodeHeader, encodeSnapshotEntry, u64 } from '../fixtures/image-builder.ts';
 import { catchError } from '../support/catch-error.ts';
 
 const CLUSTER = 65536;
@@ -64,4 +67,41 @@ test('a table that names blocks without end is given up, and does not take long'
   expect(error.code).toBe('DAMAGED');
   expect(error.message).toContain('bytes of refcounts are about clusters behind its end');
   expect(storage.readBytes).toBeLessThan(65 << 20);
+});
+
+test.each([
+  ['is zeros in the VM state of a snapshot', [6], undefined],
+  ['is an error in the VM state of a snapshot if the image was cut', [6, 9], 'the cluster at offset 589824'],
+])('the tail %s', (_, refcounts, problem) => {
+  const [l1, l2, snapshots, data] = [3, 4, 5, 6].map((cluster) => cluster * CLUSTER) as [
+    number,
+    number,
+    number,
+    number,
+  ];
+  const block = Buffer.alloc(CLUSTER);
+  for (const cluster of refcounts) block.writeUInt16BE(1, cluster * 2);
+  const image = buildImage(data + 100, [
+    [0, encodeHeader({ snapshotCount: 1, snapshotsOffset: BigInt(snapshots) })],
+    [TABLE, u64(BigInt(BLOCK))],
+    [BLOCK, block],
+    // The second L2 table: the first one is that of the disk.
+    [l1 + 8, u64(BigInt(l2))],
+    [l2, u64(BigInt(data))],
+    [snapshots, encodeSnapshotEntry({ l1Size: 2, vmStateSize: 300 })],
+    [data, Buffer.alloc(100, 7)],
+  ]);
+  const file = openQcow2(new BufferStorage(image));
+  const clusterMemory = createSharedBlockMemory(CLUSTER, 1 << 20);
+  const qcow2 = new Qcow2Image(file, { backing: undefined, clusterMemory, sliceCacheBytes: 1 << 16 });
+  const [snapshot] = readSnapshotTable(file).snapshots;
+  if (snapshot === undefined) throw new Error('no snapshot');
+  const target = Buffer.alloc(300, 0xee);
+  const read = () => qcow2.vmStateDisk(snapshot).readAt(target, 0, 0, 300);
+  if (problem === undefined) {
+    read();
+    expect(target).toEqual(Buffer.concat([Buffer.alloc(100, 7), Buffer.alloc(200)]));
+  } else {
+    expect(catchError(read).message).toContain(problem);
+  }
 });
