@@ -28,8 +28,9 @@ export class StoredClusters {
   read(target: Buffer, targetOffset: number, length: number, position: number, what: string): void {
     const count = this.#storage.readUpTo(target, targetOffset, length, position);
     if (count === length) return;
-    if (this.#missing !== undefined) this.#missing.add(this.#storage, position, length, what);
-    else this.#requireTail(position, length, what);
+    // A number above 2^53 is not exact: which sector it is, and so how it is encrypted, cannot be told. No file is as long.
+    if (this.#missing === undefined || position > Number.MAX_SAFE_INTEGER) this.#requireTail(position, length, what);
+    else this.#missing.add(this.#storage, position, length, what);
     target.fill(0, targetOffset + count, targetOffset + length);
   }
 

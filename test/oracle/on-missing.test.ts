@@ -95,6 +95,13 @@ test('encrypted clusters are decrypted zeros, as in QEMU, and compressed ones an
     const keys = withPassphrase(Buffer.from('secret'));
     expect(readByUs(luks.path, { keys, missing: missing() }).equals(truth ?? Buffer.alloc(0))).toBe(true);
 
+    // Which sector that is cannot be told exactly, so neither can how it is decrypted.
+    const file = fs.readFileSync(luks.path);
+    const l2Offset = Number(file.readBigUInt64BE(Number(file.readBigUInt64BE(40))) & 0xff_ffff_ffff_fe00n);
+    file.writeBigUInt64BE(1n << 55n, l2Offset);
+    fs.writeFileSync(luks.path, file);
+    expect(catchError(() => readByUs(luks.path, { keys, missing: missing() })).code).toBe('PAST_END');
+
     const compressed = `${folder}/compressed.qcow2`;
     createImage(compressed, { sizeBytes: SIZE });
     const pattern = Buffer.concat([new Random(1).bytes(9000), Buffer.alloc(60_000, 7)]);
