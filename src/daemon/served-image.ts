@@ -26,7 +26,8 @@ export interface ServedImage {
 }
 
 /**
- * Opens the image and all it stands on, and checks that it can be served.
+ * Opens the image and all it stands on, and checks that it can be served. What is damaged but leaves the rest readable goes
+ * to the log.
  * @throws Qcow2fsError with what is wrong.
  */
 export async function openServedImage(
@@ -38,6 +39,7 @@ export async function openServedImage(
   const image = await openSettledImage(imagePath, withKeys(keys), chain);
   const disks = new StateDisks(image);
   disks.requireUnchanged();
+  for (const problem of image.problems) warn(`warning: ${problem}`);
   const ownership = commonOwnership(filesOfLayers(image.layers).flatMap(accessesOf));
   const missing = onMissing === 'zero' ? MissingRanges.createMemory() : undefined;
   return { imagePath, image, ownership, missing };

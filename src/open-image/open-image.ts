@@ -8,6 +8,7 @@ import { type BitmapList, listBitmaps } from '../qcow2/bitmaps.ts';
 import type { Qcow2Metadata } from '../qcow2/open-qcow2.ts';
 import { activeL1TableProblem } from '../qcow2/qcow2-image.ts';
 import { readSnapshotTable, type Snapshot } from '../qcow2/snapshots.ts';
+import { findTableProblems } from '../qcow2/table-problems.ts';
 import { isSettled, TIME_STAMP_TICKS_MS } from '../storage/file-storage.ts';
 import { type KeySource, keysOfLayers, withoutKeys } from './layer-keys.ts';
 import {
@@ -55,13 +56,12 @@ export function openImageHeader(imagePath: string): ImageHeader {
   try {
     const file = toQcow2File(layer, layer.qcow2);
     const { snapshots, problems } = readSnapshotTable(file);
-    const l1Problem = activeL1TableProblem(layer.qcow2);
     return {
       layers: [layer],
       qcow2: layer.qcow2,
       snapshots,
       bitmaps: listBitmaps(file),
-      problems: [...layer.qcow2.problems, ...(l1Problem === undefined ? [] : [l1Problem]), ...problems],
+      problems: [...problemsOfLayer(layer, snapshots), ...problems],
     };
   } catch (error) {
     closeLayers([layer]);
@@ -78,10 +78,10 @@ export function openImageChain(imagePath: string, chain = NO_CHAIN_OPTIONS): Ima
   const layers = [...header.layers];
   try {
     openBackingChain(layers, chain);
-    return { ...header, layers };
+    return { ...header, layers, problems: [...header.problems, ...backingProblems(layers)] };
   } catch (error) {
     if (!(error instanceof Qcow2fsError)) throw error;
-    return { ...header, layers, problems: [...header.problems, error.message] };
+    return { ...header, layers, problems: [...header.problems, ...backingProblems(layers), error.message] };
   }
 }
 
@@ -106,10 +106,7 @@ export function openImage(
     return {
       ...header,
       layers,
-      problems: [
-        ...header.problems,
-        ...layers.slice(1).flatMap(({ file, qcow2 }) => backingProblems(file.path, qcow2)),
-      ],
+      problems: [...header.problems, ...backingProblems(layers)],
       keys: keysOfLayers(layers, keySource),
       clusterMemories: layers.map(({ qcow2 }) => createSharedBlockMemory(qcow2?.clusterBytes ?? 512, capacityBytes)),
     };
@@ -149,6 +146,20 @@ export function closeImage({ keys, layers }: OpenImage): void {
   closeLayers(layers);
 }
 
-function backingProblems(path: string, qcow2: Qcow2Metadata | undefined): string[] {
-  return (qcow2?.problems ?? []).map((problem) => `backing file ${path}: ${problem}`);
+function backingProblems(layers: readonly Layer[]): string[] {
+  return layers
+    .slice(1)
+    .flatMap((layer) => problemsOfLayer(layer, []).map((problem) => `backing file ${layer.file.path}: ${problem}`));
+}
+
+/** Without those of the snapshot table itself: a backing file is read in its current state only. */
+function problemsOfLayer(layer: Layer, snapshots: readonly Snapshot[]): string[] {
+  const { qcow2 } = layer;
+  if (qcow2 === undefined) return [];
+  const l1Problem = activeL1TableProblem(qcow2);
+  return [
+    ...qcow2.problems,
+    ...(l1Problem === undefined ? [] : [l1Problem]),
+    ...findTableProblems(toQcow2File(layer, qcow2), snapshots),
+  ];
 }

@@ -33,7 +33,8 @@ export interface SnapshotTable {
 
 /**
  * Reads the snapshot table. Damage never throws: it is told in `problems`. QEMU refuses the whole image for one
- * bad entry; here it costs that entry, and the ones behind it only if their place can no longer be told.
+ * bad entry; here it costs that entry, and the ones behind it only if their place can no longer be told. A count that is
+ * too high costs nothing: the table ends where its entries do.
  * @throws Qcow2fsError IO.
  */
 export function readSnapshotTable(file: Qcow2File): SnapshotTable {
@@ -48,14 +49,13 @@ export function readSnapshotTable(file: Qcow2File): SnapshotTable {
   }
   if (snapshotCount > MAX_SNAPSHOT_COUNT) {
     problems.push(`header field nb_snapshots is ${snapshotCount}, but at most ${MAX_SNAPSHOT_COUNT} are allowed`);
-    return { snapshots, problems };
   }
   if (snapshotsOffset % file.clusterBytes !== 0) {
     problems.push(`header field snapshots_offset is ${snapshotsOffset}, which is not cluster aligned`);
     return { snapshots, problems };
   }
   let offset = snapshotsOffset;
-  for (let index = 0; index < snapshotCount; index++) {
+  for (let index = 0; index < Math.min(snapshotCount, MAX_SNAPSHOT_COUNT); index++) {
     const label = `snapshot table entry ${index} at offset ${offset}`;
     try {
       const bytes = readEntryBytes(file, offset, label);
@@ -105,6 +105,11 @@ function readEntryBytes(file: Qcow2File, offset: number, label: string): Buffer 
   const fixed = Buffer.alloc(SNAPSHOT_ENTRY_FIXED_BYTES);
   readExactly(file.storage, fixed, 0, fixed.length, offset, label);
   const { extraDataBytes, idBytes, nameBytes } = decodeSnapshotEntryLengths(fixed);
+  // QEMU lists such an entry as a snapshot without a name, taken in 1970. It gives every snapshot an id, and only to one of
+  // an empty disk an L1 table at offset 0.
+  if (idBytes === 0 && fixed.readBigUInt64BE(0) === 0n) {
+    throw new Qcow2fsError('DAMAGED', 'it is empty, so nb_snapshots is too high or the table was overwritten');
+  }
   if (extraDataBytes > MAX_SNAPSHOT_EXTRA_DATA_BYTES) {
     throw new Qcow2fsError(
       'DAMAGED',

@@ -1,0 +1,95 @@
+/**
+ * What the L1 tables of an image refer to that cannot be there. It is looked for on opening, so that it is told before a
+ * read meets it; the tables below are left to the reads and to `check`, as there are too many of them.
+ */
+
+import { messageOf, Qcow2fsError } from '../errors.ts';
+import type { Qcow2File } from './open-qcow2.ts';
+import { activeL1TableProblem } from './qcow2-image.ts';
+import type { Snapshot } from './snapshots.ts';
+import { entryOffset } from './wire/table-entries.ts';
+
+/** Bounds what opening an image reads, whatever it says: at the usual cluster size, these tables map 256 TiB. */
+const MAX_SCANNED_BYTES = 4 * 1024 * 1024;
+const CHUNK_BYTES = 64 * 1024;
+/** Bounds the list: an image that was cut has one problem after the other. */
+const MAX_LISTED_PER_TABLE = 8;
+const MAX_LISTED = 100;
+
+interface L1Table {
+  /** Whose it is. */
+  readonly label: string;
+  readonly offset: number;
+  readonly lengthBytes: number;
+}
+
+/**
+ * L1 tables that end behind the file, and L2 tables that begin behind it or are not cluster aligned, one line each with the
+ * offset in the file. Tables that `activeL1TableProblem` and `readSnapshotTable` tell of are left out.
+ */
+export function findTableProblems(file: Qcow2File, snapshots: readonly Snapshot[]): string[] {
+  const problems: string[] = [];
+  const seen = new Set<string>();
+  let budgetBytes = MAX_SCANNED_BYTES;
+  for (const table of tablesOf(file, snapshots)) {
+    const key = `${table.offset}:${table.lengthBytes}`;
+    if (seen.has(key)) continue;
+    seen.add(key);
+    if (problems.length >= MAX_LISTED) {
+      problems.push('there are more problems of this kind: `qcow2fs check` counts them');
+      break;
+    }
+    if (table.offset + table.lengthBytes > file.storage.sizeBytes) {
+      const what = `its L1 table at offset ${table.offset} (${table.lengthBytes} bytes)`;
+      problems.push(`${table.label}: ${what} lies past the end of the file (${file.storage.sizeBytes} bytes)`);
+    }
+    const scannedBytes = Math.min(table.lengthBytes, budgetBytes);
+    budgetBytes -= scannedBytes;
+    addEntryProblems(file, table, scannedBytes, problems);
+  }
+  return problems;
+}
+
+function tablesOf(file: Qcow2File, snapshots: readonly Snapshot[]): L1Table[] {
+  const { l1Size, l1TableOffset } = file.header;
+  const current = { label: 'the current state', offset: l1TableOffset, lengthBytes: l1Size * 8 };
+  return [
+    ...(activeL1TableProblem(file) === undefined ? [current] : []),
+    ...snapshots.map(({ entry, index }) => ({
+      label: `snapshot table entry ${index}`,
+      offset: entry.l1TableOffset,
+      lengthBytes: entry.l1Size * 8,
+    })),
+  ];
+}
+
+/** A table that cannot be read is a problem of its states, not of the image. */
+function addEntryProblems(file: Qcow2File, table: L1Table, scannedBytes: number, problems: string[]): void {
+  const bad: string[] = [];
+  try {
+    scanEntries(file, table, scannedBytes, bad);
+  } catch (error) {
+    if (!(error instanceof Qcow2fsError)) throw error;
+    problems.push(`${table.label}: its L1 table cannot be read: ${messageOf(error)}`);
+  }
+  for (const what of bad.slice(0, MAX_LISTED_PER_TABLE)) problems.push(`${table.label}: ${what}`);
+  if (bad.length > MAX_LISTED_PER_TABLE) {
+    problems.push(`${table.label}: ${bad.length - MAX_LISTED_PER_TABLE} more L2 tables cannot be read`);
+  }
+}
+
+function scanEntries({ storage, clusterBytes }: Qcow2File, table: L1Table, scannedBytes: number, bad: string[]): void {
+  const chunk = Buffer.alloc(Math.min(CHUNK_BYTES, scannedBytes));
+  for (let start = 0; start < scannedBytes; start += CHUNK_BYTES) {
+    const wanted = Math.min(CHUNK_BYTES, scannedBytes - start);
+    const count = storage.readUpTo(chunk, 0, wanted, table.offset + start);
+    for (let at = 0; at + 8 <= count; at += 8) {
+      const l2Offset = entryOffset(chunk.readUInt32BE(at), chunk.readUInt32BE(at + 4));
+      const isAligned = l2Offset % clusterBytes === 0;
+      if (isAligned && l2Offset < storage.sizeBytes) continue;
+      const fault = isAligned ? 'lies past the end of the file' : 'is not cluster aligned';
+      bad.push(`the L2 table at offset ${l2Offset} (L1 entry ${(start + at) / 8}) ${fault}`);
+    }
+    if (count < wanted) return;
+  }
+}
