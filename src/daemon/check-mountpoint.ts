@@ -3,6 +3,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { notUtf8Hint } from '../common/names.ts';
 import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
 import { FSTYPE } from '../fuse/mount.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
@@ -78,7 +79,7 @@ function requireDirectory(mountpoint: string): void {
   } catch (cause) {
     const reason =
       systemCodeOf(cause) === 'ENOENT'
-        ? `it does not exist; create it with \`mkdir ${mountpoint}\``
+        ? `it does not exist${notUtf8Hint(mountpoint, 'choose another directory') || `; create it with \`mkdir ${mountpoint}\``}`
         : `it cannot be used: ${messageOf(cause)}`;
     throw refuse(mountpoint, reason, cause);
   }

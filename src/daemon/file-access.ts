@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { createLogger } from '../common/logging.ts';
+import { decodeName } from '../common/names.ts';
 import { messageOf } from '../errors.ts';
 import type { OpenFile } from '../storage/file-storage.ts';
 import type { FileOwnership } from '../tree/ownership.ts';
@@ -13,12 +14,14 @@ const log = createLogger('daemon');
 /** Column of `ls -l` behind the mode: `+` for a file with an access control list. */
 const ACL_MARK_COLUMN = 10;
 
+// Here, a path has one character per byte (latin1): behind a symlink it need not be UTF-8.
+
 /**
  * The file, and every folder on the way to it as a file that may be read where the folder may be passed: whoever is to
  * read the file needs all of them.
  */
 export function accessesOf(file: OpenFile): FileOwnership[] {
-  const real = fs.realpathSync.native(file.path);
+  const real = fs.realpathSync.native(file.path, { encoding: 'buffer' }).toString('latin1');
   return [withoutAclMask(file, real), ...foldersAbove(real).map(toPassage)];
 }
 
@@ -29,7 +32,7 @@ function withoutAclMask({ mode, uid, gid }: OpenFile, real: string): FileOwnersh
 
 /** Node.js cannot ask for it; ls can. Where it cannot be told, there may be one. */
 function hasAcl(real: string): boolean {
-  const { stdout, error } = spawnSync('ls', ['-ld', '--', real], {
+  const { stdout, error } = spawnSync('ls', ['-ld', '--', decodeName(real).text], {
     encoding: 'latin1',
     env: { ...process.env, LC_ALL: 'C' },
   });
@@ -45,6 +48,6 @@ function foldersAbove(real: string): string[] {
 
 /** Moves the bits that let pass (x) to those that let read. */
 function toPassage(folder: string): FileOwnership {
-  const { mode, uid, gid } = fs.statSync(folder);
+  const { mode, uid, gid } = fs.statSync(Buffer.from(folder, 'latin1'));
   return { mode: (mode & 0o111) << 2, uid, gid };
 }

@@ -51,11 +51,17 @@ export function openTopLayer(imagePath: string): Layer & { readonly qcow2: Qcow2
 /**
  * Opens the backing chain of `layers[0]` and adds it to `layers`, up to and with the first layer without a backing file.
  * What was opened stays in `layers` when this throws.
- * @throws Qcow2fsError naming the file that cannot be opened or read, and the image that wants it.
+ * @throws Qcow2fsError naming the file that cannot be opened or read, and the image that wants it; USAGE for a
+ * `backingPath` where the image names no backing file.
  */
 export function openBackingChain(layers: Layer[], { allowedFolders, backingPath }: ChainOptions): void {
   const [top] = layers;
-  if (top?.qcow2?.backingName === undefined || backingPath === null) return;
+  if (top === undefined) return;
+  if (top.qcow2?.backingName === undefined) {
+    if (typeof backingPath === 'string') throw namesNone(top, 'backing file', '--backing');
+    return;
+  }
+  if (backingPath === null) return;
   // A file that the user named is no implied one, and its folder is as good as the image's own.
   const named = backingPath === undefined ? [] : [path.dirname(backingPath)];
   const gate = createGate(top.file.path, [...allowedFolders, ...named]);
@@ -93,12 +99,21 @@ export function toQcow2File({ file, dataFile }: Layer, qcow2: Qcow2Metadata): Qc
  * @throws Qcow2fsError as `openBackingChain`.
  */
 export function openDataFiles(layers: Layer[], { allowedFolders, dataFilePath }: ChainOptions): void {
+  const [top] = layers;
+  if (dataFilePath !== undefined && top?.qcow2?.hasDataFile === false) {
+    throw namesNone(top, 'external data file', '--data-file');
+  }
   for (const [depth, layer] of layers.entries()) {
     if (layer.qcow2?.hasDataFile !== true) continue;
     const gate = createGate(layers[0]?.file.path ?? '', allowedFolders);
     const named = depth === 0 ? dataFilePath : undefined;
     layers[depth] = { ...layer, dataFile: named === undefined ? openImpliedDataFile(layer, gate) : openFile(named) };
   }
+}
+
+/** To ignore the option would show another disk than the one that its user expects. */
+function namesNone({ file }: Layer, what: string, option: string): Qcow2fsError {
+  return new Qcow2fsError('USAGE', `${file.path} names no ${what}: leave ${option} out`, { data: { file: file.path } });
 }
 
 function openImpliedDataFile({ file, qcow2 }: Layer, gate: Gate): OpenFile {

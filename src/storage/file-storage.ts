@@ -1,6 +1,7 @@
 /** A regular file or a block device as a Storage, always opened O_RDONLY and never locked. */
 
 import fs from 'node:fs';
+import { notUtf8Hint } from '../common/names.ts';
 import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
 import type { Storage } from './storage.ts';
 
@@ -121,7 +122,11 @@ function requireDisk(path: string, stat: fs.Stats): void {
 function openError(path: string, cause: unknown): Qcow2fsError {
   const code = systemCodeOf(cause);
   const data = { file: path };
-  if (code === 'ENOENT') return new Qcow2fsError('NOT_FOUND', `${path}: no such file`, { data, cause });
+  if (code === 'ENOENT')
+    return new Qcow2fsError('NOT_FOUND', `${path}: no such file${notUtf8Hint(path, 'make a symlink to it')}`, {
+      data,
+      cause,
+    });
   if (code === 'EACCES') {
     return new Qcow2fsError('IO', `${path}: permission denied: this user may not read it`, { data, cause });
   }

@@ -376,3 +376,20 @@ describe('check', () => {
       expect(stderr).toMatch(/^qcow2fs: .* unknown incompatible features \(0x1000000000000000\)\n$/);
     }));
 });
+
+describe('a file for an image that names none', () => {
+  test.each([
+    ['--backing', 'backing file'],
+    ['--data-file', 'external data file'],
+  ])('is wrong usage of %s, and opens nothing', (option, what) =>
+    withTemporaryFolder((folder) => {
+      const image = createImage(folder);
+      fs.mkdirSync(`${folder}/mnt`);
+      fs.writeFileSync(`${folder}/other`, Buffer.alloc(65536));
+      const { status, stdout, stderr } = qcow2fs('mount', option, `${folder}/other`, image, `${folder}/mnt`);
+      expect([status, stdout]).toEqual([2, '']);
+      expect(stderr).toBe(`qcow2fs: ${image} names no ${what}: leave ${option} out\n`);
+      expect(fs.readdirSync(`${folder}/mnt`)).toEqual([]);
+    }),
+  );
+});
