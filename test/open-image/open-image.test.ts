@@ -74,6 +74,21 @@ describe('a backing chain', () => {
       );
     }));
 
+  test('with a damaged file is told of by the name of that file', () =>
+    withTemporaryFolder((folder) => {
+      qemuImg(folder, 'create', '-q', '-f', 'qcow2', 'base.qcow2', '1M');
+      createOverlay(folder, 'top.qcow2', 'base.qcow2');
+      const bytes = fs.readFileSync(`${folder}/base.qcow2`);
+      bytes.writeBigUInt64BE(1n << 40n, Number(bytes.readBigUInt64BE(40)));
+      fs.writeFileSync(`${folder}/base.qcow2`, bytes);
+      const told = `backing file ${folder}/base.qcow2: the current state: the L2 table at offset 1099511627776`;
+      for (const open of [openImage, openImageChain]) {
+        using<ImageHeader, void>(open(`${folder}/top.qcow2`), ({ problems }) =>
+          expect(problems).toEqual([expect.stringContaining(told)]),
+        );
+      }
+    }));
+
   test('that comes back to itself is refused', () =>
     withTemporaryFolder((folder) => {
       createOverlay(folder, 'a.qcow2', 'b.qcow2');

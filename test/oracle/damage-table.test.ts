@@ -7,6 +7,7 @@ import { closeLayers } from '../../src/open-image/layers.ts';
 import { closeImage, openImage, openImageHeader } from '../../src/open-image/open-image.ts';
 import { StateDisks } from '../../src/open-image/state-disks.ts';
 import { catchError } from '../support/catch-error.ts';
+import type { DamageRow } from './damage-row.ts';
 import {
   COMPRESSED_OFFSET,
   l2Entry,
@@ -17,11 +18,11 @@ import {
   STATE_NAMES,
   type StateName,
 } from './damage-sample.ts';
-import { DAMAGE_TABLE, type DamageRow } from './damage-table.ts';
+import { DAMAGE_TABLE } from './damage-table.ts';
 import { DamagedImage } from './damaged-image.ts';
 import { describeReading } from './describe-reading.ts';
 import { checkHere, expectSameCheck } from './expect-same-check.ts';
-import { checkWithQemu } from './qemu.ts';
+import { checkWithQemu, listSnapshots } from './qemu.ts';
 
 const folder = tmp.dirSync({ prefix: 'qcow2fs-damage-', unsafeCleanup: true });
 const raw = `${folder.name}/qemu.raw`;
@@ -122,3 +123,13 @@ test('the sample ends inside the last sector of compressed data, and every state
   for (const state of STATE_NAMES) expect(readHere(healthy, state, truth.get(state) ?? Buffer.alloc(0))).toBe('right');
   expect(expectSameCheck(healthy, 'healthy')).toBe(0);
 });
+
+test.each(['one snapshot too many', 'a snapshot table that the end of the file cuts'])(
+  '%s: QEMU lists a ghost',
+  (title) => {
+    const row = DAMAGE_TABLE.find((each) => each.title === title);
+    const listed = listSnapshots(damage(row as DamageRow)).map(({ id, name }) => `${id} ${name}`);
+    expect(listed.slice(0, 1)).toEqual(['1 mon']);
+    expect(listed.filter((snapshot) => !['1 mon', '2 tue'].includes(snapshot))).toHaveLength(1);
+  },
+);

@@ -3,6 +3,7 @@
  * gives. The table in native-notes/qcow2-format.md is the same for people.
  */
 
+import { allStates, type DamageRow, FAR, HARMLESS, REFUSED, RIGHT } from './damage-row.ts';
 import {
   CLUSTER_BYTES,
   COMPRESSED_OFFSET,
@@ -10,48 +11,13 @@ import {
   DISK_BYTES,
   l1Entry,
   l2Entry,
-  type StateName,
   snapshotEntry,
   TABLE_COVERAGE_BYTES,
 } from './damage-sample.ts';
-import { COMPRESSED, COPIED, type DamagedImage } from './damaged-image.ts';
+import { COMPRESSED, COPIED, type DamagedImage, offsetOf } from './damaged-image.ts';
 
-/** `right`: the bytes before the damage. `invented`: other bytes, and exit 0. Otherwise what its message contains. */
-export type QemuOutcome = string;
-
-/**
- * `right`, `absent`, the codes and ranges of guest bytes that are errors, as in `PAST_END 0+4096`, or `invented` where this
- * reader gives what QEMU does, to the byte.
- */
-export type Outcome = string;
-
-export type States<Value> = Readonly<Record<StateName, Value>>;
-
-export interface DamageRow {
-  readonly title: string;
-  readonly apply: (image: DamagedImage) => void;
-  readonly qemu: States<QemuOutcome>;
-  /** The code with which the image is refused as a whole: then nothing else is looked at. */
-  readonly refused?: string;
-  readonly here: States<Outcome>;
-  /** What the lines of `info`, `list`, `image.json` and the log contain, in their order. */
-  readonly problems: readonly string[];
-  /** What the log contains once the states were read, besides `problems`. */
-  readonly whenRead?: string;
-  /** Exit status of `check`: of QEMU's and of this program's. Counts are compared where both have some. */
-  readonly check: readonly [qemu: number, here: number];
-}
-
-const FAR = 1n << 40n;
-const RIGHT = { current: 'right', mon: 'right', tue: 'right' };
 const SECOND_TABLE = `${TABLE_COVERAGE_BYTES}+${TABLE_COVERAGE_BYTES}`;
 const ALL = `0+${DISK_BYTES}`;
-const allStates = <Value>(value: Value): States<Value> => ({ current: value, mon: value, tue: value });
-/** Rows that no reader stumbles over. */
-const HARMLESS: Omit<DamageRow, 'title' | 'apply'> = { qemu: RIGHT, here: RIGHT, problems: [], check: [0, 0] };
-/** Rows of images that are refused as a whole, here and by QEMU. */
-const REFUSED = { here: allStates('absent'), problems: [], check: [1, 1] } as const;
-
 const header: readonly DamageRow[] = [
   ...[60, 90].map(
     (sizeBytes): DamageRow => ({
@@ -151,6 +117,22 @@ const l1: readonly DamageRow[] = [
     title: 'reserved bits in an L1 entry',
     apply: (image) => image.writeU64(l1Entry(image, 1), image.u64(l1Entry(image, 1)) | 0x7f00_0000_0000_01ffn),
     ...HARMLESS,
+    check: [2, 2],
+  },
+];
+
+const cuts: readonly DamageRow[] = [
+  {
+    title: 'a file that was cut behind its last snapshot',
+    apply: (image) => image.truncate(offsetOf(image.u64(l2Entry(image, DATA_OFFSET)))),
+    qemu: { current: 'invented', mon: 'right', tue: 'right' },
+    here: {
+      current: `PAST_END ${DATA_OFFSET}+65536, PAST_END ${TABLE_COVERAGE_BYTES}+${2 * TABLE_COVERAGE_BYTES}`,
+      mon: 'right',
+      tue: 'right',
+    },
+    problems: ['(L1 entry 1) lies past', '(L1 entry 2) lies past'],
+    whenRead: 'an L2 table entry at offset',
     check: [2, 2],
   },
 ];
@@ -330,4 +312,4 @@ const snapshots: readonly DamageRow[] = [
   },
 ];
 
-export const DAMAGE_TABLE: readonly DamageRow[] = [...header, ...l1, ...clusters, ...refcounts, ...snapshots];
+export const DAMAGE_TABLE: readonly DamageRow[] = [...header, ...l1, ...cuts, ...clusters, ...refcounts, ...snapshots];
