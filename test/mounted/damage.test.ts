@@ -51,7 +51,7 @@ function expectRow(mountpoint: string, row: DamageRow): void {
   for (const state of shown) {
     const disk = state === 'current' ? `${mountpoint}/current/disk.raw` : `${mountpoint}/snapshots/${state}/disk.raw`;
     const outcome = readMounted(disk, truth.get(state)?.subarray(0, fs.statSync(disk).size) ?? Buffer.alloc(0));
-    expect(outcome, state).toBe(row.here[state].replace(/DAMAGED|PAST_END/, 'EIO'));
+    expect(outcome, state).toBe(row.here[state].replaceAll(/DAMAGED|PAST_END/g, 'EIO'));
   }
 }
 
