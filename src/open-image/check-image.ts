@@ -22,7 +22,9 @@ export function checkImage(imagePath: string, options: CheckOptions = {}): Image
   const layer = openTopLayer(imagePath);
   const { file, qcow2 } = layer;
   try {
-    const result = checkQcow2(toQcow2File(layer, qcow2), options);
+    // Some file systems do not tell what a file takes, and none does for a block device.
+    const storedBytes = file.allocatedBytes || file.sizeBytes;
+    const result = checkQcow2(toQcow2File(layer, qcow2), { storedBytes, ...options });
     if (!isUnchanged(file)) {
       throw new Qcow2fsError('STALE', `${imagePath} was written to during the check: shut its virtual machine down`, {
         data: { file: imagePath },

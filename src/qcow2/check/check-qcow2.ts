@@ -32,14 +32,20 @@ export interface CheckOptions {
   readonly onProgress?: (fraction: number) => void;
   /** Bounds the memory; a multiple of 8. */
   readonly windowClusters?: number;
+  /** What the file takes on its disk, which bounds the work; its size if that is not known. */
+  readonly storedBytes?: number;
 }
+
+/** For a cluster of a window: to load and compare its refcounts. For a refcount block: to look at its entry. */
+const UNITS_PER_CLUSTER = 16;
+const UNITS_PER_BLOCK = 8;
 
 /**
  * Checks the image without its backing files, its data file or a key.
  * @throws Qcow2fsError IO, UNSUPPORTED or DAMAGED if it cannot be checked.
  */
 export function checkQcow2(file: Qcow2File, options: CheckOptions = {}): CheckResult {
-  const image = toCheckedImage(file);
+  const image = toCheckedImage(file, options.storedBytes ?? file.storage.sizeBytes);
   const metadata = findFixedMetadata(image);
   const stored = new StoredRefcounts(image);
   const window = new ReferenceWindow(image, options.windowClusters ?? WINDOW_CLUSTERS);
@@ -49,11 +55,19 @@ export function checkQcow2(file: Qcow2File, options: CheckOptions = {}): CheckRe
   let highest = 0;
   for (let pass = 0; pass < passCount; pass++) {
     if (pass > 0 && window.touched[pass] !== 1) continue;
+    if (!image.budget.spend(window.references.length * UNITS_PER_CLUSTER + stored.blockCount * UNITS_PER_BLOCK)) {
+      tellUncompared(image, pass * window.windowClusters);
+      break;
+    }
     window.moveTo(pass, stored);
     if (pass === 0) touchStored(image, stored, window);
     countFixedMetadata(image, metadata, window);
     walk.countReferences((fraction) => options.onProgress?.((pass + fraction) / passCount));
     countRefcountBlocks(image, stored, window);
+    if (image.budget.isSpent) {
+      tellUncompared(image, window.start);
+      break;
+    }
     highest = Math.max(highest, compareRefcounts(image, window));
   }
   return toResult(image, l2Walk.counts, highest);
@@ -67,6 +81,14 @@ function touchStored({ clusterCount }: CheckedImage, stored: StoredRefcounts, wi
     if (first >= clusterCount) return;
     const last = Math.min(clusterCount, first + stored.clustersPerBlock) - 1;
     touched.fill(1, Math.floor(first / windowClusters), Math.floor(last / windowClusters) + 1);
+  });
+}
+
+/** Counts of references that are not whole say nothing: what was not looked at counts as unchecked. */
+function tellUncompared({ clusterBytes, clusterCount, log }: CheckedImage, first: number): void {
+  const count = Math.max(1, clusterCount - first);
+  log.add('unchecked', first * clusterBytes, count, () => {
+    return `the tables are more work than those of an image of its size: the refcounts of ${count} clusters were not compared`;
   });
 }
 

@@ -10,10 +10,12 @@ import {
   QCOW2_INCOMPAT_EXTL2,
 } from '../wire/header.ts';
 import { ProblemLog } from './problem-log.ts';
+import { WorkBudget } from './work-budget.ts';
 
 export interface CheckedImage {
   readonly file: Qcow2File;
   readonly log: ProblemLog;
+  readonly budget: WorkBudget;
   readonly clusterBytes: number;
   /** Clusters of the file; the last one may be a part of one. */
   readonly clusterCount: number;
@@ -31,8 +33,11 @@ const KNOWN_FEATURES =
 /** QEMU's limit (qcow2_check_refcounts: INT_MAX); it also bounds what is kept per window. */
 const MAX_CLUSTER_COUNT = 2 ** 31 - 1;
 
-/** @throws Qcow2fsError UNSUPPORTED or DAMAGED if the image cannot be checked at all. */
-export function toCheckedImage(file: Qcow2File): CheckedImage {
+/**
+ * `storedBytes` is what the file takes on its disk.
+ * @throws Qcow2fsError UNSUPPORTED or DAMAGED if the image cannot be checked at all.
+ */
+export function toCheckedImage(file: Qcow2File, storedBytes: number): CheckedImage {
   const { header, storage, clusterBytes } = file;
   const data = { file: storage.name };
   const unknown = header.incompatibleFeatures & ~KNOWN_FEATURES;
@@ -58,11 +63,21 @@ export function toCheckedImage(file: Qcow2File): CheckedImage {
       data: { ...data, clusterCount },
     });
   }
+  const budget = new WorkBudget(storedBytes);
   return {
     file,
-    log: new ProblemLog(),
+    log: new ProblemLog(budget),
+    budget,
     clusterBytes,
     clusterCount,
     hasDataFile: (header.incompatibleFeatures & QCOW2_INCOMPAT_DATA_FILE) !== 0n,
   };
+}
+
+/**
+ * A range may end in the cluster behind the last one, as the file may end before what was never written; further than that
+ * is an error, as in QEMU.
+ */
+export function isWithinFile({ clusterBytes, file }: CheckedImage, offset: number, lengthBytes: number): boolean {
+  return offset + lengthBytes - file.storage.sizeBytes < clusterBytes;
 }

@@ -15,6 +15,13 @@ import type { ProblemKind } from './problem-log.ts';
 import { readZeroPadded } from './read-zero-padded.ts';
 import { CLUSTER_USES, type ReferenceWindow } from './reference-window.ts';
 import type { StoredRefcounts } from './stored-refcounts.ts';
+import { READ_UNITS } from './work-budget.ts';
+
+/**
+ * How much more a table costs that is not cluster aligned. Such tables may lie over one another, with a reference in each
+ * entry of each: aligned ones have no more references than the file has room for.
+ */
+const UNALIGNED_FACTOR = 4;
 
 /** What the current state maps. */
 export interface AllocationCounts {
@@ -30,6 +37,7 @@ export class L2Walk {
   readonly #window: ReferenceWindow;
   readonly #stored: StoredRefcounts;
   readonly #table: Buffer;
+  readonly #words: Int32Array;
   readonly #entryBytes: number;
   /** The table that is walked: its place, its references, and those of them from the current state. */
   #offset = 0;
@@ -41,26 +49,32 @@ export class L2Walk {
     this.#image = image;
     this.#window = window;
     this.#stored = stored;
-    this.#table = Buffer.alloc(image.clusterBytes);
+    this.#words = new Int32Array(image.clusterBytes / 4);
+    this.#table = Buffer.from(this.#words.buffer);
     this.#entryBytes = image.file.hasExtendedL2 ? 16 : 8;
   }
 
   /**
    * Walks the table at `offset`, to which there are `times` references, `activeTimes` of them from the current state: each
-   * is one more reference to all that the table maps.
+   * is one more reference to all that the table maps. Does nothing once the budget is spent.
    * @throws Qcow2fsError IO.
    */
   walk(offset: number, times: number, activeTimes: number): void {
-    const { storage } = this.#image.file;
+    const { budget, clusterBytes, file } = this.#image;
+    const { storage } = file;
     if (offset >= storage.sizeBytes) return;
+    if (!budget.spend(READ_UNITS + clusterBytes * (offset % clusterBytes === 0 ? 1 : UNALIGNED_FACTOR))) return;
     this.#offset = offset;
     this.#times = times;
     this.#activeTimes = activeTimes;
     this.#nextContiguousOffset = 0;
     const table = this.#table;
     readZeroPadded(storage, table, table.length, offset);
+    const words = this.#words;
     const isExtended = this.#entryBytes === 16;
     for (let at = 0; at < table.length; at += this.#entryBytes) {
+      // Most entries of most tables are zero, in any byte order.
+      if (words[at / 4] === 0 && words[at / 4 + 1] === 0 && !isExtended) continue;
       const high = table.readUInt32BE(at);
       const low = table.readUInt32BE(at + 4);
       const zeroBits = isExtended ? table.readUInt32BE(at + 8) : 0;

@@ -1,5 +1,7 @@
 /** What a check finds: how many problems of each kind, and the first few of each in full. */
 
+import { PROBLEM_UNITS, type WorkBudget } from './work-budget.ts';
+
 /** Stable names; scripts read them. */
 export type ProblemKind =
   /** The stored refcount is higher than the number of references: space that nothing uses. */
@@ -49,9 +51,15 @@ export class ProblemLog {
   uncheckedCount = 0;
   readonly #counts = new Map<ProblemKind, { times: number; listed: number }>();
   readonly #first: Problem[] = [];
+  readonly #budget: WorkBudget;
+
+  constructor(budget: WorkBudget) {
+    this.#budget = budget;
+  }
 
   /** `times`: how often it counts, as a table that several states share is a problem of each of them. */
   add(kind: ProblemKind, offset: number, times: number, describe: () => string): void {
+    this.#budget.spend(PROBLEM_UNITS);
     const count = this.#countOf(kind);
     count.times += times;
     if (kind === 'leak') this.leakedClusterCount += times;

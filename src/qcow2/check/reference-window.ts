@@ -4,7 +4,7 @@
  */
 
 import { maxRefcount } from '../wire/refcount-entries.ts';
-import type { CheckedImage } from './checked-image.ts';
+import { type CheckedImage, isWithinFile } from './checked-image.ts';
 import type { StoredRefcounts } from './stored-refcounts.ts';
 
 /** 256 GiB of file at the usual cluster size; 13 bytes each, with the table window. A multiple of 8. */
@@ -78,28 +78,29 @@ export class ReferenceWindow {
     return cluster >= this.start && cluster < this.end;
   }
 
-  /**
-   * Counts `times` references to each cluster that the range touches. A range may end in the cluster behind the last
-   * one, as the file may end before what was never written; further than that is an error, as in QEMU.
-   */
+  /** Counts `times` references to each cluster that the range touches; a range past the end of the file is an error. */
   add(offset: number, length: number, times: number, use: ClusterUse): void {
     if (length <= 0) return;
     const { clusterBytes, file, log } = this.#image;
-    if (offset + length - file.storage.sizeBytes >= clusterBytes) {
+    if (!isWithinFile(this.#image, offset, length)) {
       if (!this.isFirstPass) return;
       log.add('past-end', offset, times, () => {
         return `${length} bytes of ${USE_NAMES[use]} lie past the end of the file, which has ${file.storage.sizeBytes} bytes`;
       });
       return;
     }
-    const first = Math.floor(offset / clusterBytes);
-    const last = Math.floor((offset + length - 1) / clusterBytes);
+    const end = Math.floor((offset + length - 1) / clusterBytes) + 1;
+    this.addClusters(Math.floor(offset / clusterBytes), end, times, use);
+  }
+
+  /** Counts `times` references to each cluster from `first` up to `end`, at most one behind the last one of the file. */
+  addClusters(first: number, end: number, times: number, use: ClusterUse): void {
     if (this.isFirstPass) {
-      for (let cluster = first; cluster <= last; cluster += this.windowClusters) this.#touch(cluster);
-      this.#touch(last);
+      for (let cluster = first; cluster < end; cluster += this.windowClusters) this.#touch(cluster);
+      this.#touch(end - 1);
     }
-    const end = Math.min(last + 1, this.end);
-    for (let cluster = Math.max(first, this.start); cluster < end; cluster++) this.#count(cluster, times, use);
+    const windowEnd = Math.min(end, this.end);
+    for (let cluster = Math.max(first, this.start); cluster < windowEnd; cluster++) this.#count(cluster, times, use);
   }
 
   /** References to a cluster of this window. */

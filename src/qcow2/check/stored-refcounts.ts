@@ -11,10 +11,13 @@ import {
 } from '../wire/refcount-entries.ts';
 import type { CheckedImage } from './checked-image.ts';
 import { readZeroPadded } from './read-zero-padded.ts';
+import { READ_UNITS } from './work-budget.ts';
 
 const CHUNK_BYTES = 64 * 1024;
 /** For single refcounts, which only damaged entries ask for. */
 const LOOKUP_CACHE_BYTES = 256 * 1024;
+/** Two reads of a few KiB, if the cache does not help. */
+const LOOKUP_UNITS = 4 * READ_UNITS;
 
 export class StoredRefcounts {
   /** Clusters whose refcounts one block holds. */
@@ -77,7 +80,10 @@ export class StoredRefcounts {
       const length = Math.min(count - done, this.clustersPerBlock - within);
       const offset = this.#blockOffsetAt(index);
       if (offset % this.#image.clusterBytes !== 0) into.fill(REFCOUNT_UNKNOWN, done, done + length);
-      else if (offset !== 0) this.#loadFromBlock(offset, within, length, into, done);
+      else if (offset !== 0) {
+        this.#image.budget.spend(READ_UNITS);
+        this.#loadFromBlock(offset, within, length, into, done);
+      }
       done += length;
     }
   }
@@ -87,6 +93,7 @@ export class StoredRefcounts {
    * @throws Qcow2fsError IO.
    */
   lookup(cluster: number): number {
+    this.#image.budget.spend(LOOKUP_UNITS);
     const index = Math.floor(cluster / this.clustersPerBlock);
     const offset = this.#blockOffsetAt(index);
     if (offset % this.#image.clusterBytes !== 0) return REFCOUNT_UNKNOWN;

@@ -5,8 +5,8 @@ import path from 'node:path';
 import { expect, test } from 'vitest';
 import { type CheckResult, checkQcow2 } from '../../../src/qcow2/check/check-qcow2.ts';
 import { openQcow2 } from '../../../src/qcow2/open-qcow2.ts';
-import { BufferStorage } from '../../../src/storage/buffer-storage.ts';
 import { buildImage, encodeHeader, encodeSnapshotEntry, u64 } from '../../fixtures/image-builder.ts';
+import { CountingStorage } from '../../support/counting-storage.ts';
 import { runCommand, tryCommand } from '../../support/run-command.ts';
 import { withTemporaryFolder } from '../../support/temporary-folder.ts';
 
@@ -31,16 +31,6 @@ test('an image of 1 TiB is checked in bounded memory', () =>
     expect([status, JSON.parse(stdout)]).toMatchObject([0, { isClean: true, allocatedClusters: 2 ** 24 }]);
     expect(Number(fs.readFileSync(report, 'utf8'))).toBeLessThan(MAX_RESIDENT_KIB);
   }));
-
-/** Counts what is read. */
-class CountingStorage extends BufferStorage {
-  bytesRead = 0;
-
-  override readUpTo(target: Buffer, targetOffset: number, length: number, position: number): number {
-    this.bytesRead += length;
-    return super.readUpTo(target, targetOffset, length, position);
-  }
-}
 
 /** All clusters at one place each: header, refcount table, one block, L1, L2, one data cluster, snapshot table. */
 function checkWithSnapshots(count: number): { result: CheckResult; bytesRead: number } {
