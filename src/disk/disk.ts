@@ -40,7 +40,7 @@ export interface Disk {
    * implementation says which.
    */
   allocatedBytes(): number;
-  /** Bytes of tables that a walk over all extents reads. */
+  /** Bytes of tables that a walk over all extents reads; if they are too many to be walked, those that were counted. */
   metadataBytes(): number;
 }
 

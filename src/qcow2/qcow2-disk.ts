@@ -1,8 +1,9 @@
 /** One state of a qcow2 image as a Disk: the current state or a snapshot, over a backing disk if there is one. */
 
 import type { Disk, Extent } from '../disk/disk.ts';
+import { MAX_WALKED_METADATA_BYTES } from '../disk/walk.ts';
 import { Qcow2fsError } from '../errors.ts';
-import { countAllocatedBytes, countTables, type TableCounts } from './allocation.ts';
+import { countAllocatedBytes, countTableBytes, type TableCounts } from './allocation.ts';
 import { type ClusterMap, createMapping, type Mapping } from './cluster-map.ts';
 import type { CompressedClusters } from './compressed-clusters.ts';
 import type { EncryptedClusters } from './encrypted-clusters.ts';
@@ -31,6 +32,11 @@ export class Qcow2Disk implements Disk {
   readonly #counts: TableCounts;
   readonly #mapping = createMapping();
   #allocatedBytes: number | undefined;
+  #metadataBytes: number | undefined;
+  /** The range that was found unallocated last: a backing disk may tell it in many extents. */
+  #unallocatedStart = 0;
+  #unallocatedEnd = 0;
+  #mayGoOn = false;
 
   /** `map` walks the state's own L1 table, and `sizeBytes` is the state's own virtual size. */
   constructor(layer: Qcow2Layer, map: ClusterMap, sizeBytes: number) {
@@ -46,8 +52,17 @@ export class Qcow2Disk implements Disk {
 
   extentAt(offset: number, maxLengthBytes: number, into: Extent): void {
     const mapping = this.#mapping;
-    this.#map.lookup(offset, Math.min(maxLengthBytes, this.sizeBytes - offset), mapping);
+    const length = Math.min(maxLengthBytes, this.sizeBytes - offset);
+    const rest = this.#unallocatedEnd - offset;
+    if (offset >= this.#unallocatedStart && (length <= rest || (rest > 0 && !this.#mayGoOn))) {
+      this.#extentBelow(offset, Math.min(length, rest), into);
+      return;
+    }
+    this.#map.lookup(offset, length, mapping);
     if (mapping.kind === 'unallocated') {
+      this.#unallocatedStart = offset;
+      this.#unallocatedEnd = offset + mapping.lengthBytes;
+      this.#mayGoOn = mapping.lengthBytes === length;
       this.#extentBelow(offset, mapping.lengthBytes, into);
       return;
     }
@@ -67,15 +82,20 @@ export class Qcow2Disk implements Disk {
     }
   }
 
-  /** Exact while the L2 tables of the state are few enough to be walked; see `countAllocatedBytes` for the rest. */
+  /** Exact while the tables of the state are few enough to be walked; see `countAllocatedBytes` for the rest. */
   allocatedBytes(): number {
     this.#allocatedBytes ??= countAllocatedBytes(this, this.#map, this.#file, this.#backing, this.#counts);
     return this.#allocatedBytes;
   }
 
   metadataBytes(): number {
-    const own = countTables(this.#map, this.sizeBytes) * this.#file.clusterBytes;
-    return own + (this.#backing === undefined ? 0 : this.#backing.metadataBytes());
+    if (this.#metadataBytes === undefined) {
+      const below = this.#backing === undefined ? 0 : this.#backing.metadataBytes();
+      // So that a chain of long L1 tables is not read to its end, only to be found too long.
+      const isTooMuch = below > MAX_WALKED_METADATA_BYTES;
+      this.#metadataBytes = below + (isTooMuch ? 0 : countTableBytes(this.#map, this.#file, this.sizeBytes));
+    }
+    return this.#metadataBytes;
   }
 
   #readMapping(mapping: Mapping, target: Buffer, targetOffset: number, offset: number): void {

@@ -35,8 +35,15 @@ test('the end of the disk is a hole', () => {
 });
 
 test('allocated bytes are counted within a range', () => {
-  expect(countAllocatedBytes(disk, 0, 80)).toBe(40);
-  expect(countAllocatedBytes(disk, 25, 62)).toBe(27);
+  const budget = { left: 100 };
+  expect(countAllocatedBytes(disk, 0, 80, budget)).toBe(40);
+  expect(countAllocatedBytes(disk, 25, 62, budget)).toBe(27);
+});
+
+test('a count ends when its look-ups are spent', () => {
+  const budget = { left: 3 };
+  expect(countAllocatedBytes(diskOf(...Array<ExtentKind>(100).fill('data')), 0, 1000, budget)).toBeLessThan(100);
+  expect(budget.left).toBeLessThan(0);
 });
 
 test('a seek ends however many extents there are, and takes the rest for data', () => {
