@@ -5,8 +5,9 @@
  * It is set-associative: a key belongs to one set of `WAY_COUNT` blocks, and each set has a lock of its own, held only
  * while the few words of its directory are looked at. The bytes of a block are read while it is pinned, without the lock.
  *
- * A thread that dies may leave a lock taken or a block half made. Nobody waits for either longer than
- * `PATIENCE_MS`; then the caller makes the block for itself, and the cache only gets a little smaller.
+ * A thread that dies may leave a lock taken or a block half made. Nobody waits for either longer than `PATIENCE_MS`:
+ * then the block is given up, and made anew in another one; without its lock, a set is not used by that thread again. The
+ * cache only gets a little smaller.
  */
 
 const WAY_COUNT = 8;
@@ -22,6 +23,8 @@ const ENTRY_WORDS = 4;
 const EMPTY = 0;
 const FILLING = 1;
 const READY = 2;
+/** Given up by those who waited for it. Its thread may only be slow and write to it yet: it is not used until that is done. */
+const LOST = 3;
 
 /** Plain data: can be sent to worker threads. */
 export interface SharedBlockMemory {
@@ -53,6 +56,8 @@ export class SharedBlockCache {
   readonly #entries: Int32Array;
   readonly #keys: Float64Array;
   readonly #bytes: Buffer;
+  /** Sets whose lock a dead thread holds. */
+  readonly #brokenSets = new Set<number>();
 
   constructor(memory: SharedBlockMemory) {
     this.#memory = memory;
@@ -98,7 +103,7 @@ export class SharedBlockCache {
         return;
       }
       this.#unlock(set);
-      if (Atomics.wait(this.#entries, block * ENTRY_WORDS + STATE, FILLING, PATIENCE_MS) === 'timed-out') break;
+      this.#awaitFilled(block * ENTRY_WORDS + STATE);
     }
     make().copy(target, targetOffset, offset, offset + length);
   }
@@ -113,15 +118,24 @@ export class SharedBlockCache {
       state = READY;
       return bytes;
     } finally {
-      Atomics.store(this.#entries, stateIndex, state);
+      if (Atomics.compareExchange(this.#entries, stateIndex, FILLING, state) === LOST) {
+        Atomics.store(this.#entries, stateIndex, EMPTY);
+      }
       Atomics.notify(this.#entries, stateIndex);
     }
   }
 
+  #awaitFilled(stateIndex: number): void {
+    if (Atomics.wait(this.#entries, stateIndex, FILLING, PATIENCE_MS) !== 'timed-out') return;
+    Atomics.compareExchange(this.#entries, stateIndex, FILLING, LOST);
+    Atomics.notify(this.#entries, stateIndex);
+  }
+
   #find(set: number, key: number, tag: number): number {
     for (let block = set * WAY_COUNT; block < (set + 1) * WAY_COUNT; block++) {
-      if (this.#keys[block] === key && this.#word(block, TAG) === tag && this.#word(block, STATE) !== EMPTY)
-        return block;
+      if (this.#keys[block] !== key || this.#word(block, TAG) !== tag) continue;
+      const state = this.#word(block, STATE);
+      if (state === FILLING || state === READY) return block;
     }
     return -1;
   }
@@ -132,7 +146,7 @@ export class SharedBlockCache {
     let oldest = Number.POSITIVE_INFINITY;
     for (let block = set * WAY_COUNT; block < (set + 1) * WAY_COUNT; block++) {
       const state = this.#word(block, STATE);
-      if (state === FILLING || this.#word(block, PIN_COUNT) !== 0) continue;
+      if (state === FILLING || state === LOST || this.#word(block, PIN_COUNT) !== 0) continue;
       const age = state === EMPTY ? -1 : this.#word(block, LAST_USE);
       if (age >= oldest) continue;
       victim = block;
@@ -159,11 +173,12 @@ export class SharedBlockCache {
 
   /** Takes the lock (bit 0 of the set's word); false if its holder does not give it back. */
   #lock(set: number): boolean {
-    for (;;) {
+    while (!this.#brokenSets.has(set)) {
       const before = Atomics.or(this.#locks, set, 1);
       if ((before & 1) === 0) return true;
-      if (Atomics.wait(this.#locks, set, before, PATIENCE_MS) === 'timed-out') return false;
+      if (Atomics.wait(this.#locks, set, before, PATIENCE_MS) === 'timed-out') this.#brokenSets.add(set);
     }
+    return false;
   }
 
   #unlock(set: number): void {
