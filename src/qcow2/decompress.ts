@@ -14,6 +14,9 @@ export type Decompress = (stored: Buffer, clusterBytes: number) => Buffer;
 /** Room for zlib to see the end of the stream without a second output buffer. */
 const OUTPUT_SLACK_BYTES = 64;
 
+/** QEMU writes one for a cluster. Frames may be empty: millions of them fit in the data of a large cluster. */
+const MAX_ZSTD_FRAMES = 1024;
+
 /** Raw deflate, as QEMU writes it (a window of 4 KiB, no zlib header). */
 export function inflateCluster(stored: Buffer, clusterBytes: number): Buffer {
   const cluster = zlib.inflateRawSync(stored, {
@@ -31,6 +34,7 @@ export function decompressZstdCluster(stored: Buffer, clusterBytes: number): Buf
   let filled = 0;
   let offset = 0;
   while (filled < clusterBytes) {
+    if (parts.length === MAX_ZSTD_FRAMES) throw new Qcow2fsError('DAMAGED', `over ${MAX_ZSTD_FRAMES} zstd frames`);
     const frameBytes = zstdFrameBytes(stored, offset);
     if (frameBytes === undefined) throw new Qcow2fsError('DAMAGED', 'no whole zstd frame');
     const part = decompressZstdFrame(stored.subarray(offset, offset + frameBytes), clusterBytes - filled);

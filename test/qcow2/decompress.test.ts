@@ -40,6 +40,14 @@ test.each([
   expect(() => decompressZstdCluster(Buffer.concat([FRAMES.text, SECTOR_REST]), clusterBytes)).toThrow();
 });
 
+test('frames without bytes are no way to waste time', () => {
+  /** `printf '' | zstd --no-check` */
+  const empty = Buffer.from('28b52ffd2000010000', 'hex');
+  const fill = (count: number) => Buffer.concat([...Array<Buffer>(count).fill(empty), FRAMES.text]);
+  expect(decompressZstdCluster(fill(1000), 24).toString()).toBe(TEXT);
+  expect(() => decompressZstdCluster(fill(1024), 24)).toThrow('over 1024 zstd frames');
+});
+
 test('a wrong checksum is an error', () => {
   const frame = Buffer.from(FRAMES.checked);
   frame.writeUInt8(0, frame.length - 1);
