@@ -10,8 +10,11 @@ export const MAX_KEY_BYTES = 64;
 export const KEY_STRIPES = 4000;
 
 /**
- * Rounds of a hash that trying a passphrase on all key slots may take: one or two minutes. QEMU and cryptsetup choose as
- * many as take 2 s on the machine that makes the slot. For AES-256-XTS and sha256 that is 15 million for each slot on a
- * machine which does 4 million in a second here; eight slots from a machine three times as fast still open.
+ * Rounds of SHA-256 that trying a passphrase on all key slots of a file may take: half a minute, at the 4 million in a second
+ * of a processor without instructions for it. QEMU and cryptsetup choose as many as take 2 s on the machine that makes the
+ * slot, 15 million for AES-256-XTS on that same processor: all eight slots open, or two of a machine four times as fast.
  */
-export const MAX_PBKDF2_ROUNDS = 400_000_000;
+export const MAX_PBKDF2_ROUNDS = 128_000_000;
+
+/** What a round of SHA-384 or SHA-512 counts: 1.5 million of them take a second there. */
+export const LONG_DIGEST_ROUNDS = 3;

@@ -6,11 +6,13 @@ import { readExactly, type Storage } from '../storage/storage.ts';
 import { mergeStripes } from './af-split.ts';
 import { type CipherSpec, parseCipherSpec } from './cipher-spec.ts';
 import { type Hash, requireHash } from './hashes.ts';
-import { KEY_STRIPES, MAX_PBKDF2_ROUNDS, SECTOR_BYTES } from './limits.ts';
+import { KEY_STRIPES, LONG_DIGEST_ROUNDS, MAX_PBKDF2_ROUNDS, SECTOR_BYTES } from './limits.ts';
 import type { LuksVolume } from './luks-volume.ts';
 import { createSectorCipher } from './sector-cipher.ts';
 import { toVolumeKey, type VolumeKey } from './volume-key.ts';
 import { LUKS_DIGESTSIZE, type LuksHeader, type LuksKeySlot } from './wire/luks-header.ts';
+
+const SHA256_DIGEST_BYTES = 32;
 
 /** What a header asks for, as far as it is supported. */
 export interface LuksAlgorithms {
@@ -56,7 +58,8 @@ export function unlockLuksVolume(storage: Storage, volume: LuksVolume, passphras
 }
 
 function refuseEndlessWork(storage: Storage, header: LuksHeader, { hash }: LuksAlgorithms): void {
-  const roundsOf = (iterations: number, bytes: number) => iterations * Math.ceil(bytes / hash.digestBytes);
+  const weight = hash.digestBytes > SHA256_DIGEST_BYTES ? LONG_DIGEST_ROUNDS : 1;
+  const roundsOf = (iterations: number, bytes: number) => iterations * Math.ceil(bytes / hash.digestBytes) * weight;
   const rounds = header.keySlots
     .filter(({ isActive }) => isActive)
     .map(
@@ -66,7 +69,7 @@ function refuseEndlessWork(storage: Storage, header: LuksHeader, { hash }: LuksA
   if (rounds <= MAX_PBKDF2_ROUNDS) return;
   throw new Qcow2fsError(
     'DAMAGED',
-    `${storage.name}: its LUKS header asks for ${rounds} rounds of PBKDF2 with ${hash.name}, ` +
+    `${storage.name}: its LUKS header asks for PBKDF2 with ${hash.name} that is worth ${rounds} rounds of SHA-256, ` +
       `more than ${MAX_PBKDF2_ROUNDS}: the header is damaged or made to waste time`,
     { data: { file: storage.name, rounds } },
   );

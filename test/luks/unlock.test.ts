@@ -106,10 +106,19 @@ describe.each<[string, string, Change]>([
   ['many stripes', '4294967295 stripes', inSlots((slot) => slot.writeUInt32BE(0xffffffff, 44))],
   ['no iterations', '0 iterations', inSlots((slot) => slot.writeUInt32BE(0, 4))],
   ['key material outside', 'does not lie in the header', inSlots((slot) => slot.writeUInt32BE(0xffffffff, 40))],
-  ['huge iterations', 'rounds of PBKDF2', inSlots((slot) => slot.writeUInt32BE(0xffffffff, 4))],
+  ['huge iterations', 'rounds of SHA-256', inSlots((slot) => slot.writeUInt32BE(0xffffffff, 4))],
+  ['half a minute for a slot', 'rounds of SHA-256', inSlots((slot) => slot.writeUInt32BE(70_000_000, 4))],
+  [
+    'half a minute of another hash',
+    'sha512 that is worth',
+    (image, header) => {
+      writeText(header, HASH_SPEC, 'sha512');
+      inSlots((slot) => slot.writeUInt32BE(45_000_000, 4))(image, header);
+    },
+  ],
   [
     'huge iterations of the digest',
-    'rounds of PBKDF2',
+    'rounds of SHA-256',
     (_, header) => header.writeUInt32BE(0x7fffffff, DIGEST_ITERATIONS),
   ],
   [
