@@ -92,7 +92,11 @@ function handMade() {
   const loop = buildHeader(9, 2 ** 15, 64, 0, 4096);
   for (let index = 0; index < 64; index++) loop.writeBigUInt64BE(1024n, 1024 + index * 8);
   loop.writeBigUInt64BE(1024n, 40);
+  // A file that is nothing but L1 entries, all of them odd multiples of 512 within it.
+  const unaligned = buildHeader(12, 2 ** 31, 1024, 4096, 64 * 1024);
+  for (let at = 4096; at < unaligned.length; at += 8) unaligned.writeBigUInt64BE(BigInt((at % 127) * 512), at);
   return [
+    { title: 'tables that are not aligned', weight: 1, isEncrypted: false, files: [toFile('image.qcow2', unaligned)] },
     { title: 'one L2 table for 4 GiB', weight: 1, isEncrypted: false, files: [toFile('image.qcow2', shared)] },
     { title: 'a table of itself', weight: 2, isEncrypted: false, files: [toFile('image.qcow2', loop)] },
     { title: 'an empty file', weight: 0.1, isEncrypted: false, files: [toFile('image.qcow2', Buffer.alloc(1))] },

@@ -129,6 +129,21 @@ function fillTable(target, random) {
   target.write(position, table);
 }
 
+/** Tables that lie over one another, as long as they may be, most of them with a place of their own to end. */
+function shareTables(target, random) {
+  const { clusterBytes, tables } = target.file.structure;
+  if (tables.length === 0) return flipBytes(target, random);
+  const cluster = BigInt(random.below(target.file.healthy.length / clusterBytes + 2));
+  const size = BigInt(random.pick([1, 64, clusterBytes, 4_194_304]));
+  const isEach = random.chance(0.5);
+  for (const [name, offsetAt, sizeAt] of tables) {
+    const shorter = isEach ? BigInt(random.below(Number(size))) : 0n;
+    target.log.push(`the table of ${name} is at cluster ${cluster} and has ${size - shorter} entries`);
+    target.writeNumber(offsetAt, 8, cluster * BigInt(clusterBytes));
+    target.writeNumber(sizeAt, 4, size - shorter);
+  }
+}
+
 const BACKING_NAMES = [
   'image.qcow2',
   './image.qcow2',
@@ -210,5 +225,5 @@ const MUTATIONS = [
   ...[number('fields'), number('fields'), number('extensions'), number('l1Entries'), number('l2Entries')],
   ...[number('l2Entries'), number('snapshots'), number('bitmaps'), number('luksFields')],
   ...[within('compressed'), within('luks'), within('names'), idle, flipBytes, flipBytes, truncate],
-  ...[copyRange, fillTable, backingName],
+  ...[copyRange, fillTable, shareTables, backingName],
 ];

@@ -57,13 +57,14 @@ const OFFSET_MASK = 0x00ff_ffff_ffff_fe00n;
 const MAX_ENTRIES = 2048;
 
 /**
- * `fields`, `l1Entries`, … are lists of [name, position, bytes]; `compressed`, `luks` and `names` of [position, length].
+ * `fields`, `l1Entries`, … are lists of [name, position, bytes]; `compressed`, `luks` and `names` of [position, length];
+ * `tables`, those of snapshots and bitmaps, of [name, position of the offset, position of the size].
  * What lies in `idle` has no part in which bytes a state has.
  */
 export function findStructure(bytes) {
   const found = {
     ...{ fields: [], extensions: [], l1Entries: [], l2Entries: [], snapshots: [], luksFields: [], bitmaps: [] },
-    ...{ compressed: [], luks: [], names: [], idle: [], clusterBytes: 512 },
+    ...{ compressed: [], luks: [], names: [], idle: [], tables: [], clusterBytes: 512 },
   };
   if (bytes.length < 72 || bytes.readUInt32BE(0) !== 0x514649fb) return found;
   const isV3 = bytes.readUInt32BE(4) >= 3;
@@ -93,26 +94,31 @@ function findExtensions(bytes, start, found) {
       found.luks.push([header, Math.min(u64(bytes, at + 16), bytes.length - header)]);
       found.luksFields = LUKS_FIELDS.map(([name, position, width]) => [`LUKS ${name}`, header + position, width]);
     }
-    if (type === BITMAPS_EXTENSION) findBitmaps(bytes, u64(bytes, at + 24), found);
+    if (type === BITMAPS_EXTENSION) findBitmaps(bytes, u64(bytes, at + 24), bytes.readUInt32BE(at + 8), found);
     at += 8 + Math.ceil(length / 8) * 8;
   }
 }
 
-function findBitmaps(bytes, directory, found) {
-  const table = u64(bytes, directory);
-  for (const [name, at, width] of [
-    ['table offset', 0, 8],
-    ['table size', 8, 4],
-    ['flags', 12, 4],
-    ['type and name size', 16, 4],
-    ['extra data size', 20, 4],
-  ]) {
-    found.bitmaps.push([`bitmap ${name}`, directory + at, width]);
-    found.idle.push([directory + at, width]);
-  }
-  for (let index = 0; index < bytes.readUInt32BE(directory + 8); index++) {
-    found.bitmaps.push([`bitmap table entry ${index}`, table + index * 8, 8]);
-    found.idle.push([table + index * 8, 8]);
+function findBitmaps(bytes, directory, count, found) {
+  let entry = directory;
+  for (let number = 0; number < count && entry + 24 <= bytes.length; number++) {
+    for (const [name, at, width] of [
+      ['table offset', 0, 8],
+      ['table size', 8, 4],
+      ['flags', 12, 4],
+      ['type and name size', 16, 4],
+      ['extra data size', 20, 4],
+    ]) {
+      found.bitmaps.push([`bitmap ${number} ${name}`, entry + at, width]);
+      found.idle.push([entry + at, width]);
+    }
+    const table = u64(bytes, entry);
+    found.tables.push([`bitmap ${number}`, entry, entry + 8]);
+    for (let index = 0; index < bytes.readUInt32BE(entry + 8); index++) {
+      found.bitmaps.push([`bitmap ${number} table entry ${index}`, table + index * 8, 8]);
+      found.idle.push([table + index * 8, 8]);
+    }
+    entry += Math.ceil((24 + bytes.readUInt32BE(entry + 20) + bytes.readUInt16BE(entry + 18)) / 8) * 8;
   }
 }
 
@@ -152,6 +158,7 @@ function findSnapshots(bytes, found) {
     for (const [name, position, width] of SNAPSHOT_FIELDS) {
       if (position + width <= 40 + extra) found.snapshots.push([`snapshot ${index} ${name}`, at + position, width]);
     }
+    found.tables.push([`snapshot ${index}`, at, at + 8]);
     // The date and the clock.
     found.idle.push([at + 16, 16]);
     found.names.push([at + 40 + extra, bytes.readUInt16BE(at + 12) + bytes.readUInt16BE(at + 14)]);
