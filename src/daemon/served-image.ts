@@ -15,10 +15,17 @@ import { Tree } from '../tree/tree.ts';
 import { accessesOf } from './file-access.ts';
 import type { OnMissing } from './mount-options.ts';
 
+/** Each thread has a catalogue of its own, which takes 1 to 2 KiB for a snapshot. */
+const MANY_SNAPSHOTS = 8192;
+
 /** Everything a worker needs, as plain data: file descriptors belong to the process, memory is shared. */
 export interface ServedImage {
   readonly imagePath: string;
   readonly image: OpenImage;
+  /** Each thread takes much memory for it, so that few are better. */
+  readonly isHeavy: boolean;
+  /** The text of `image.json`, which may be long: made once for all threads. */
+  readonly imageJson: SharedArrayBuffer;
   /** Whom the tree lets in. */
   readonly ownership: Ownership;
   /** With `onMissing` `zero`: the memory of `MissingRanges`, where all threads count what was not there. */
@@ -41,8 +48,15 @@ export async function openServedImage(
   disks.requireUnchanged();
   for (const problem of image.problems) warn(`warning: ${problem}`);
   const ownership = commonOwnership(filesOfLayers(image.layers).flatMap(accessesOf));
-  const missing = onMissing === 'zero' ? MissingRanges.createMemory() : undefined;
-  return { imagePath, image, ownership, missing };
+  return {
+    imagePath,
+    image,
+    isHeavy: image.snapshots.length > MANY_SNAPSHOTS,
+    // Zeros for what is missing must not pass for data of the image.
+    imageJson: toShared(toJson({ ...describeInfo(image), onMissing })),
+    ownership,
+    missing: onMissing === 'zero' ? MissingRanges.createMemory() : undefined,
+  };
 }
 
 /** Says how much was missing, overwrites its keys and closes its files. */
@@ -56,13 +70,12 @@ export function closeServedImage({ imagePath, image, missing }: ServedImage): vo
 export function createFileSystem(served: ServedImage): FileSystem {
   const { image, missing } = served;
   const disks = new StateDisks(image, missing === undefined ? undefined : new MissingRanges(missing));
-  // Zeros for what is missing must not pass for data of the image.
-  const onMissing: OnMissing = missing === undefined ? 'error' : 'zero';
+  const imageJson = Buffer.from(served.imageJson);
   const contents: Contents = {
     disk: (state) => disks.disk(state),
     vmState: (state) => disks.vmState(state),
     requireUnchanged: () => disks.requireUnchanged(),
-    imageJson: once(() => toJson({ ...describeInfo(image), onMissing })),
+    imageJson: () => imageJson,
     infoJson: (state) => toJson(describeState(image, state)),
   };
   return new Tree(toCatalogue(served), contents);
@@ -99,10 +112,8 @@ function toJson(value: object): Buffer {
   return Buffer.from(`${JSON.stringify(value, null, 2)}\n`);
 }
 
-function once(make: () => Buffer): () => Buffer {
-  let made: Buffer | undefined;
-  return () => {
-    made ??= make();
-    return made;
-  };
+function toShared(bytes: Buffer): SharedArrayBuffer {
+  const memory = new SharedArrayBuffer(bytes.length);
+  bytes.copy(Buffer.from(memory));
+  return memory;
 }

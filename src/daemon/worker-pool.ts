@@ -95,6 +95,10 @@ export class WorkerPool {
     await Promise.all([...this.#workers.values()].map(({ thread }) => thread.terminate()));
   }
 
+  get #maxWorkerCount(): number {
+    return this.#options.served.isHeavy ? START_WORKER_COUNT : MAX_WORKER_COUNT;
+  }
+
   #startWorker(slot: number): void {
     const { entry, fd, served, options } = this.#options;
     const workerData: WorkerData = { fd, slot, served, control: this.#memory, options };
@@ -121,7 +125,7 @@ export class WorkerPool {
         this.#onInitialized(message.outcome);
         break;
       case 'growth-wanted':
-        if (this.#canStartMore && this.#workers.size < MAX_WORKER_COUNT) this.#starvation.begin();
+        if (this.#canStartMore && this.#workers.size < this.#maxWorkerCount) this.#starvation.begin();
         break;
       case 'ended':
         this.#end ??= message.end;
@@ -174,7 +178,7 @@ export class WorkerPool {
 
   #grow(): void {
     if (this.#end !== undefined || !this.#canStartMore) return;
-    for (let slot = 0; slot < MAX_WORKER_COUNT; slot++) {
+    for (let slot = 0; slot < this.#maxWorkerCount; slot++) {
       if (!this.#workers.has(slot)) {
         this.#startWorker(slot);
         return;

@@ -5,6 +5,7 @@ import { createSharedBlockMemory, type SharedBlockMemory } from '../common/share
 import { Qcow2fsError } from '../errors.ts';
 import { forgetKeys, type VolumeKey } from '../luks/volume-key.ts';
 import { type BitmapList, listBitmaps } from '../qcow2/bitmaps.ts';
+import { SECTOR_BYTES } from '../qcow2/limits.ts';
 import type { Qcow2Metadata } from '../qcow2/open-qcow2.ts';
 import { activeL1TableProblem } from '../qcow2/qcow2-image.ts';
 import { readSnapshotTable, type Snapshot } from '../qcow2/snapshots.ts';
@@ -41,7 +42,7 @@ export interface ImageHeader {
 
 /** An image whose states can be read, on any thread. */
 export interface OpenImage extends ImageHeader {
-  /** Where each layer keeps its inflated clusters; same order as `layers`. */
+  /** Where each layer keeps its inflated clusters, those with clusters of one size together; same order as `layers`. */
   readonly clusterMemories: readonly SharedBlockMemory[];
   /** What each layer is decrypted with; undefined for one that is not encrypted. Same order as `layers`. */
   readonly keys: readonly (VolumeKey | undefined)[];
@@ -102,13 +103,12 @@ export function openImage(
     openBackingChain(layers, chain);
     refuseUnsupportedLayers(layers.slice(1));
     openDataFiles(layers, chain);
-    const capacityBytes = Math.floor(CLUSTER_CACHE_BYTES / layers.length);
     return {
       ...header,
       layers,
       problems: [...header.problems, ...backingProblems(layers)],
       keys: keysOfLayers(layers, keySource),
-      clusterMemories: layers.map(({ qcow2 }) => createSharedBlockMemory(qcow2?.clusterBytes ?? 512, capacityBytes)),
+      clusterMemories: createClusterMemories(layers),
     };
   } catch (error) {
     closeLayers(layers);
@@ -144,6 +144,15 @@ export async function openSettledImage(
 export function closeImage({ keys, layers }: OpenImage): void {
   forgetKeys(keys);
   closeLayers(layers);
+}
+
+/** One memory for each size of clusters: one for each layer would be 1 GiB for a chain of 64 with clusters of 2 MiB. */
+function createClusterMemories(layers: readonly Layer[]): SharedBlockMemory[] {
+  const sizes = layers.map(({ qcow2 }) => qcow2?.clusterBytes ?? SECTOR_BYTES);
+  const distinct = new Set(sizes);
+  const capacityBytes = Math.floor(CLUSTER_CACHE_BYTES / distinct.size);
+  const memories = new Map([...distinct].map((size) => [size, createSharedBlockMemory(size, capacityBytes)]));
+  return sizes.flatMap((size) => memories.get(size) ?? []);
 }
 
 function backingProblems(layers: readonly Layer[]): string[] {

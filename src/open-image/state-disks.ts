@@ -108,6 +108,7 @@ export class StateDisks {
     const sliceCacheBytes = Math.max(MIN_SLICE_CACHE_BYTES, Math.floor(SLICE_CACHE_BYTES / layers.length));
     return new Qcow2Image(toQcow2File(layer, layer.qcow2), {
       backing,
+      depth,
       key: keys[depth],
       clusterMemory,
       sliceCacheBytes,

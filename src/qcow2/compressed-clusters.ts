@@ -8,13 +8,19 @@ import type { Qcow2File } from './open-qcow2.ts';
 import { QCOW2_COMPRESSION_TYPE_ZSTD } from './wire/header.ts';
 import { COMPRESSED_SECTOR_BYTES } from './wire/table-entries.ts';
 
+/** Above the length of compressed data, which is 8192 sectors of 512 bytes at most. */
+const DEPTH_TAG_SHIFT = 23;
+
 export class CompressedClusters {
   readonly #file: Qcow2File;
+  readonly #depthTag: number;
   readonly #cache: SharedBlockCache;
   readonly #decompress: Decompress;
 
-  constructor(file: Qcow2File, memory: SharedBlockMemory) {
+  /** `depth` tells the clusters of this layer from those of others that share the memory. */
+  constructor(file: Qcow2File, memory: SharedBlockMemory, depth: number) {
     this.#file = file;
+    this.#depthTag = depth << DEPTH_TAG_SHIFT;
     this.#cache = new SharedBlockCache(memory);
     this.#decompress =
       file.header.compressionType === QCOW2_COMPRESSION_TYPE_ZSTD ? decompressZstdCluster : inflateCluster;
@@ -34,7 +40,8 @@ export class CompressedClusters {
     target: Buffer,
     targetOffset: number,
   ): void {
-    this.#cache.read(hostOffset, storedBytes, within, length, target, targetOffset, () =>
+    const tag = this.#depthTag | storedBytes;
+    this.#cache.read(hostOffset, tag, within, length, target, targetOffset, () =>
       this.#inflate(hostOffset, storedBytes),
     );
   }

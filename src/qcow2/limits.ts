@@ -17,6 +17,11 @@ export const MAX_REFCOUNT_ORDER = 6;
 export const MAX_SNAPSHOT_COUNT = 65536;
 /** QCOW_MAX_SNAPSHOTS_SIZE. */
 export const MAX_SNAPSHOT_TABLE_BYTES = 64 * MIB;
+/**
+ * Of the ids and names of all snapshots. Unlike the others, this limit is not QEMU's, whose tables may hold 64 MiB of them,
+ * but whose tools write no name of over 255 bytes: as JSON, each byte may take six, in each process that shows them.
+ */
+export const MAX_SNAPSHOT_NAMES_BYTES = 3 * MIB;
 /** QCOW_MAX_SNAPSHOT_EXTRA_DATA. */
 export const MAX_SNAPSHOT_EXTRA_DATA_BYTES = 1024;
 /** QCOW2_MAX_BITMAPS. */

@@ -21,6 +21,8 @@ export interface Qcow2Resources {
   readonly backing: Disk | undefined;
   /** What the clusters of an encrypted image are decrypted with. */
   readonly key?: VolumeKey | undefined;
+  /** Which layer it is, from 0: layers may share the memory for clusters. */
+  readonly depth?: number;
   /** Where inflated clusters are kept. */
   readonly clusterMemory: SharedBlockMemory;
   /** Ceiling for cached L1 and L2 slices. */
@@ -41,7 +43,7 @@ export class Qcow2Image {
     this.#layer = {
       file,
       stored,
-      compressed: new CompressedClusters(file, resources.clusterMemory),
+      compressed: new CompressedClusters(file, resources.clusterMemory, resources.depth ?? 0),
       encrypted: EncryptedClusters.of(file, stored, resources.key),
       backing: resources.backing,
       counts: new TableCounts(),

@@ -6,6 +6,7 @@ import {
   MAX_L1_TABLE_BYTES,
   MAX_SNAPSHOT_COUNT,
   MAX_SNAPSHOT_EXTRA_DATA_BYTES,
+  MAX_SNAPSHOT_NAMES_BYTES,
   MAX_SNAPSHOT_TABLE_BYTES,
   SECTOR_BYTES,
 } from './limits.ts';
@@ -16,6 +17,9 @@ import {
   SNAPSHOT_ENTRY_FIXED_BYTES,
   type SnapshotEntry,
 } from './wire/snapshot-entry.ts';
+
+/** Bounds what is told of one table, as each of its 65,536 entries may be damaged. */
+const MAX_TOLD_PROBLEMS = 100;
 
 export interface Snapshot {
   readonly entry: SnapshotEntry;
@@ -55,6 +59,7 @@ export function readSnapshotTable(file: Qcow2File): SnapshotTable {
     return { snapshots, problems };
   }
   let offset = snapshotsOffset;
+  let namesBytes = 0;
   for (let index = 0; index < Math.min(snapshotCount, MAX_SNAPSHOT_COUNT); index++) {
     const label = `snapshot table entry ${index} at offset ${offset}`;
     try {
@@ -64,6 +69,12 @@ export function readSnapshotTable(file: Qcow2File): SnapshotTable {
         problems.push(`${label}: the snapshot table exceeds ${MAX_SNAPSHOT_TABLE_BYTES} bytes: the rest is not shown`);
         break;
       }
+      const { idBytes, nameBytes } = decodeSnapshotEntryLengths(bytes);
+      namesBytes += idBytes + nameBytes;
+      if (namesBytes > MAX_SNAPSHOT_NAMES_BYTES) {
+        problems.push(`${label}: all names together exceed ${MAX_SNAPSHOT_NAMES_BYTES} bytes: the rest is not shown`);
+        break;
+      }
       addSnapshot(file, bytes, index, label, snapshots, problems);
     } catch (error) {
       if (!(error instanceof Qcow2fsError) || error.code === 'IO') throw error;
@@ -71,7 +82,12 @@ export function readSnapshotTable(file: Qcow2File): SnapshotTable {
       break;
     }
   }
-  return { snapshots, problems };
+  return { snapshots, problems: shorten(problems) };
+}
+
+function shorten(problems: readonly string[]): readonly string[] {
+  const rest = problems.length - MAX_TOLD_PROBLEMS;
+  return rest <= 0 ? problems : [...problems.slice(0, MAX_TOLD_PROBLEMS), `and ${rest} more problems of snapshots`];
 }
 
 /** Why the L1 table of a snapshot cannot be used, or undefined. Rules: QEMU's qcow2_validate_table. */

@@ -89,3 +89,22 @@ test('a snapshot without L1 entries is one, if it has an id', () => {
   expect(names(table)).toEqual(['monday']);
   expect(table.problems).toEqual([]);
 });
+
+test('names are shown as long as all of them are not too long, and the rest is told', () => {
+  const entries = Array.from({ length: 60 }, () => encodeSnapshotEntry({ name: 'n'.repeat(65535) }));
+  const header = encodeHeader({ snapshotCount: entries.length, snapshotsOffset: BigInt(TABLE) });
+  const image = buildImage(8 << 20, [
+    [0, header],
+    [TABLE, Buffer.concat(entries)],
+  ]);
+  const { snapshots, problems } = readSnapshotTable(openQcow2(new BufferStorage(image)));
+  expect(snapshots.length).toBe(Math.floor((3 << 20) / 65536));
+  expect(problems.join()).toContain('names together exceed 3145728 bytes: the rest is not shown');
+});
+
+test('of many damaged entries, some are told', () => {
+  const entries = Array.from({ length: 300 }, () => encodeSnapshotEntry({ l1TableOffset: 1n }));
+  const { problems } = readTable(entries);
+  expect(problems.length).toBe(101);
+  expect(problems.at(-1)).toBe('and 200 more problems of snapshots');
+});
