@@ -11,6 +11,9 @@ import { COMPRESSED_SECTOR_BYTES } from './wire/table-entries.ts';
 /** Above the length of compressed data, which is 8192 sectors of 512 bytes at most. */
 const DEPTH_TAG_SHIFT = 23;
 
+/** Of a thread, for the data of one cluster, 4 MiB at most: new memory for each piles up before it is collected. */
+let scratch = Buffer.alloc(0);
+
 export class CompressedClusters {
   readonly #file: Qcow2File;
   readonly #depthTag: number;
@@ -49,7 +52,8 @@ export class CompressedClusters {
   #inflate(hostOffset: number, storedBytes: number): Buffer {
     const { storage, clusterBytes } = this.#file;
     const what = 'a compressed cluster';
-    const stored = Buffer.allocUnsafe(storedBytes);
+    if (scratch.length < storedBytes) scratch = Buffer.allocUnsafeSlow(storedBytes);
+    const stored = scratch;
     // The last sector of the last cluster may overshoot the end of a healthy file, as `storedBytes` counts whole ones.
     const count = storage.readUpTo(stored, 0, storedBytes, hostOffset);
     const isCut = count <= Math.max(0, storedBytes - COMPRESSED_SECTOR_BYTES);
