@@ -13,6 +13,8 @@ import { BACKGROUND_SCRIPT, TEST_DAEMON, waitUntil, withPlace } from './mounting
  */
 const SCRIPT = `
 set -e
+# Mounts of other tests were copied, and would keep their daemons from ending.
+umount -l -a -t fuse.qcow2fs
 folder=$1 mountpoint=$2
 shift 2
 mkdir "$folder/dev"
