@@ -7,14 +7,14 @@ import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
 import { FSTYPE } from '../fuse/mount.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
 import { unmountLazily } from '../fuse/unmount.ts';
+import type { MountOptions } from './mount-options.ts';
 import { findMountAt, resolveSymlinks } from './mountpoint-path.ts';
 
 /**
- * Returns the mountpoint as the kernel will name it. A mount of ours whose daemon is dead is removed from it first. As
- * with mount(8) it need not be empty.
+ * Returns the mountpoint as the kernel will name it. A mount of ours whose daemon is dead is removed from it first.
  * @throws Qcow2fsError MOUNT.
  */
-export async function checkMountpoint(mountpoint: string, imagePath: string): Promise<string> {
+export async function checkMountpoint({ mountpoint, imagePath, isNonEmptyAllowed }: MountOptions): Promise<string> {
   requireRoot('mounting');
   const mount = findMountAt(mountpoint);
   if (mount !== undefined) await removeDeadMount(mount, mountpoint);
@@ -30,6 +30,7 @@ export async function checkMountpoint(mountpoint: string, imagePath: string): Pr
   if (isBelow(resolved, fileURLToPath(import.meta.url)) || isBelow(resolved, process.execPath)) {
     throw refuse(mountpoint, 'this program lies in it, and the mount would hide it; choose another directory');
   }
+  if (isNonEmptyAllowed !== true) requireEmpty(mountpoint);
   return resolved;
 }
 
@@ -83,6 +84,13 @@ function requireDirectory(mountpoint: string): void {
     throw refuse(mountpoint, reason, cause);
   }
   if (!stat.isDirectory()) throw refuse(mountpoint, 'it is not a directory; choose an empty directory');
+}
+
+/** A mount over something is an accident more often than not: FUSE file systems have asked for `nonempty` since long. */
+function requireEmpty(mountpoint: string): void {
+  if (fs.readdirSync(mountpoint).length === 0) return;
+  const remedy = 'choose an empty directory, or mount with `-o nonempty`';
+  throw refuse(mountpoint, `it is not empty, and the mount would hide what is in it; ${remedy}`);
 }
 
 function isBelow(folder: string, file: string): boolean {

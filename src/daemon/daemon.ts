@@ -11,7 +11,6 @@ import { raiseReadAhead } from '../fuse/read-ahead.ts';
 import { unmountLazily } from '../fuse/unmount.ts';
 import { startWatchdog } from '../fuse/watchdog.ts';
 import type { LayerKey } from '../open-image/layer-keys.ts';
-import type { ChainOptions } from '../open-image/layers.ts';
 import { forgetLayerKeys, receiveKeys } from './key-pipe.ts';
 import type { DaemonOptions } from './mount-options.ts';
 import type { ServedImage } from './served-image.ts';
@@ -21,7 +20,7 @@ import { type PoolEnd, WorkerPool } from './worker-pool.ts';
 /** Where the file system comes from. */
 export interface ImageSource {
   /** `keys` are those of its encrypted files; overwritten when this is done. */
-  open(imagePath: string, keys: readonly LayerKey[], chain: ChainOptions): Promise<ServedImage>;
+  open(options: DaemonOptions, keys: readonly LayerKey[]): Promise<ServedImage>;
   /** No thread uses it any more. */
   close?(served: ServedImage): void;
   /** The script of a worker thread that serves it. */
@@ -45,7 +44,7 @@ export async function runDaemon(
   try {
     // Before the mount: what keeps a worker from serving leaves nothing behind.
     await pool.start();
-    const stopper = new Stopper(mountDevice(fd, options.imagePath, options.mountpoint));
+    const stopper = new Stopper(mountDevice(fd, options.mountpoint, options.kernel));
     const mount = await stopper.mounting;
     await serveUntilReady(pool, mount);
     return await serveUntilEnd(pool, mount, stopper, fd, onReady);
@@ -60,7 +59,7 @@ export async function runDaemon(
 async function openImage(options: DaemonOptions, source: ImageSource): Promise<ServedImage> {
   const keys = options.hasKeys ? receiveKeys() : [];
   try {
-    return await source.open(options.imagePath, keys, options.chain);
+    return await source.open(options, keys);
   } finally {
     forgetLayerKeys(keys);
   }

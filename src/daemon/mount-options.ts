@@ -1,7 +1,9 @@
 /** What is to be mounted, where and how. */
 
+import type { KernelMountOptions } from '../fuse/mount.ts';
 import type { PassphraseSource } from '../open-image/layer-keys.ts';
 import type { ChainOptions } from '../open-image/layers.ts';
+import type { OwnershipOverride } from '../tree/ownership.ts';
 
 export interface MountOptions {
   readonly imagePath: string;
@@ -14,6 +16,14 @@ export interface MountOptions {
   readonly chain?: ChainOptions;
   /** Asked once if files are encrypted; without it, they are refused. */
   readonly passphrasesOf?: PassphraseSource;
+  /** Instead of what follows from the image files. */
+  readonly ownership?: OwnershipOverride;
+  /** The mountpoint may have something in it, which the mount hides. */
+  readonly isNonEmptyAllowed?: boolean;
+  /** By default only the user who mounts gets in, and the source is the image. */
+  readonly kernel?: Partial<KernelMountOptions>;
+  /** The largest request, if it is to be smaller than usual. */
+  readonly maxReadBytes?: number;
 }
 
 /** What the daemon's process gets, as JSON in its second argument; both paths are absolute. */
@@ -25,6 +35,8 @@ export interface DaemonOptions {
   /** The starting process stays: the daemon stops when it ends. */
   readonly isForeground: boolean;
   readonly chain: ChainOptions;
+  readonly ownership: OwnershipOverride;
+  readonly kernel: KernelMountOptions;
   /** Keys are on their way: see `key-pipe.ts`. */
   readonly hasKeys: boolean;
 }

@@ -3,14 +3,15 @@
 import type { FileSystem, Timestamp } from '../filesystem/file-system.ts';
 import { describeCurrent, describeInfo, describeSnapshot } from '../open-image/describe-image.ts';
 import { type LayerKey, withKeys } from '../open-image/layer-keys.ts';
-import { type ChainOptions, filesOfLayers } from '../open-image/layers.ts';
+import { filesOfLayers } from '../open-image/layers.ts';
 import { closeImage, type OpenImage, openSettledImage } from '../open-image/open-image.ts';
 import { StateDisks } from '../open-image/state-disks.ts';
 import type { OpenFile } from '../storage/file-storage.ts';
 import type { Catalogue, Contents, Ownership } from '../tree/catalogue.ts';
-import { commonOwnership } from '../tree/ownership.ts';
+import { commonOwnership, overrideOwnership } from '../tree/ownership.ts';
 import { Tree } from '../tree/tree.ts';
 import { accessesOf } from './file-access.ts';
+import type { DaemonOptions } from './mount-options.ts';
 
 /** Everything a worker needs, as plain data: file descriptors belong to the process, memory is shared. */
 export interface ServedImage {
@@ -25,15 +26,14 @@ export interface ServedImage {
  * @throws Qcow2fsError with what is wrong.
  */
 export async function openServedImage(
-  imagePath: string,
+  { imagePath, chain, ownership }: DaemonOptions,
   keys: readonly LayerKey[],
-  chain: ChainOptions,
 ): Promise<ServedImage> {
   const image = await openSettledImage(imagePath, withKeys(keys), chain);
   const disks = new StateDisks(image);
   disks.requireUnchanged();
-  const ownership = commonOwnership(filesOfLayers(image.layers).flatMap(accessesOf));
-  return { imagePath, image, ownership };
+  const common = commonOwnership(filesOfLayers(image.layers).flatMap(accessesOf));
+  return { imagePath, image, ownership: overrideOwnership(common, ownership) };
 }
 
 /** Overwrites its keys and closes its files. */

@@ -6,6 +6,8 @@ import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { Qcow2fsError } from '../errors.ts';
+import { MAX_READ_BYTES } from '../fuse/limits.ts';
+import type { KernelMountOptions } from '../fuse/mount.ts';
 import { type LayerKey, unlockImage } from '../open-image/layer-keys.ts';
 import { NO_CHAIN_OPTIONS } from '../open-image/layers.ts';
 import { checkMountpoint } from './check-mountpoint.ts';
@@ -75,7 +77,7 @@ async function prepare(
   isForeground: boolean,
 ): Promise<{ daemonOptions: DaemonOptions; keys: readonly LayerKey[] }> {
   const imagePath = toAbsolutePath(options.imagePath);
-  const mountpoint = await checkMountpoint(options.mountpoint, options.imagePath);
+  const mountpoint = await checkMountpoint(options);
   const chain = options.chain ?? NO_CHAIN_OPTIONS;
   const { passphrasesOf } = options;
   const keys = passphrasesOf === undefined ? [] : await unlockImage(imagePath, passphrasesOf, chain);
@@ -85,9 +87,18 @@ async function prepare(
     directIo: options.directIo,
     isForeground,
     chain,
+    ownership: options.ownership ?? {},
+    kernel: toKernelOptions(options, imagePath),
     hasKeys: keys.length > 0,
   };
   return { daemonOptions, keys };
+}
+
+function toKernelOptions({ kernel = {}, maxReadBytes }: MountOptions, imagePath: string): KernelMountOptions {
+  const { allowOther = false, extra = [], source = imagePath } = kernel;
+  // The buffers of the workers are made for MAX_READ_BYTES.
+  const isSmaller = maxReadBytes !== undefined && maxReadBytes < MAX_READ_BYTES;
+  return { allowOther, extra: isSmaller ? [...extra, `max_read=${maxReadBytes}`] : extra, source };
 }
 
 /**

@@ -45,12 +45,19 @@ test('a mountpoint that hides the program is refused', async () => {
   expect((await rejectionOf(mountTestFiles(folder))).message).toContain('this program lies in it');
 });
 
-test('a mountpoint need not be empty', () =>
+test('a mountpoint that is not empty is refused, unless the user says that it may be', () =>
   withPlace(async (place) => {
-    fs.writeFileSync(path.join(place.mountpoint, 'hidden'), '');
-    await mountImage(place);
-    await unmount(place.mountpoint);
-    expect(fs.readdirSync(place.mountpoint)).toEqual(['hidden']);
+    const { mountpoint } = place;
+    fs.writeFileSync(path.join(mountpoint, 'hidden'), '');
+    const { code, message } = await rejectionOf(mountImage(place));
+    expect(code).toBe('MOUNT');
+    expect(message).toBe(
+      `cannot mount on ${mountpoint}: it is not empty, and the mount would hide what is in it; choose an empty directory, ` +
+        'or mount with `-o nonempty`',
+    );
+    await mountImage(place, { isNonEmptyAllowed: true });
+    await unmount(mountpoint);
+    expect(fs.readdirSync(mountpoint)).toEqual(['hidden']);
   }));
 
 test('a second mount on the same directory is refused and names the first', () =>

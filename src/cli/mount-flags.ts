@@ -1,0 +1,65 @@
+/** The options of `qcow2fs mount` as they come from the command line, and what they mean for the daemon. */
+
+import path from 'node:path';
+import type { MountOptions } from '../daemon/mount-options.ts';
+import type { ChainOptions } from '../open-image/layers.ts';
+import { passphraseSource } from './passphrases.ts';
+
+/** Those about the backing chain; `info` has some of them too. */
+export interface ChainFlags {
+  readonly allowPath?: readonly string[];
+  /** false for --no-backing */
+  readonly backing?: string | false;
+  readonly dataFile?: string;
+}
+
+export interface MountFlags extends ChainFlags {
+  readonly foreground?: boolean;
+  readonly directIo?: boolean;
+  readonly logFile?: string;
+  readonly passphraseFile?: readonly string[];
+  /** The lists behind each -o. */
+  readonly options?: readonly string[];
+  /** The rest comes from these lists only. */
+  readonly allowOther?: boolean;
+  readonly nonEmpty?: boolean;
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly umask?: number;
+  readonly maxRead?: number;
+  readonly fsname?: string;
+  readonly kernelFlags?: readonly string[];
+}
+
+export function toMountOptions(imagePath: string, mountpoint: string, flags: MountFlags): MountOptions {
+  const { uid, gid, umask, fsname, logFile, maxRead } = flags;
+  return {
+    imagePath,
+    mountpoint,
+    directIo: flags.directIo === true,
+    passphrasesOf: passphraseSource(flags.passphraseFile ?? []),
+    chain: toChainOptions(flags),
+    ownership: {
+      ...(uid === undefined ? {} : { uid }),
+      ...(gid === undefined ? {} : { gid }),
+      ...(umask === undefined ? {} : { umask }),
+    },
+    isNonEmptyAllowed: flags.nonEmpty === true,
+    kernel: {
+      allowOther: flags.allowOther === true,
+      extra: flags.kernelFlags ?? [],
+      ...(fsname === undefined ? {} : { source: fsname }),
+    },
+    ...(logFile === undefined ? {} : { logFile }),
+    ...(maxRead === undefined ? {} : { maxReadBytes: maxRead }),
+  };
+}
+
+export function toChainOptions({ allowPath = [], backing, dataFile }: ChainFlags): ChainOptions {
+  return {
+    allowedFolders: allowPath.map((folder) => path.resolve(folder)),
+    ...(typeof backing === 'string' ? { backingPath: path.resolve(backing) } : {}),
+    ...(backing === false ? { backingPath: null } : {}),
+    ...(dataFile === undefined ? {} : { dataFilePath: path.resolve(dataFile) }),
+  };
+}
