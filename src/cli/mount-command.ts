@@ -13,10 +13,9 @@ const NAME = 'mount';
 export function addMountCommand(program: Command, exit: (code: number) => void): void {
   program
     .command(NAME, { isDefault: true })
-    .description('show the states of IMAGE under the directory MOUNTPOINT')
-    .argument('<IMAGE>', 'a qcow2 image: a file or a block device')
-    .argument('[MOUNTPOINT]', 'an empty directory')
-    .usage('[options] IMAGE MOUNTPOINT')
+    .description('show the states of IMAGE under the directory MOUNTPOINT; of several, in a folder each')
+    .argument('[FILE...]', 'qcow2 images (files or block devices), and at the end MOUNTPOINT, an empty directory')
+    .usage('[options] IMAGE... MOUNTPOINT')
     .option(
       '-o, --options <LIST>',
       'options as of mount(8): allow_other,uid=1000,… and those below, as NAME=VALUE',
@@ -27,7 +26,7 @@ export function addMountCommand(program: Command, exit: (code: number) => void):
     .option('--log-file <FILE>', 'write the messages of the background process to FILE')
     .option(
       '--passphrase-file <FILE>',
-      'read the passphrase of an encrypted image from FILE, or from standard input (-); once for all files of a chain, ' +
+      'read the passphrase of an encrypted image from FILE, or from standard input (-); once for all encrypted files, ' +
         'or once for each',
       append,
     )
@@ -35,13 +34,15 @@ export function addMountCommand(program: Command, exit: (code: number) => void):
     .option('--backing <FILE>', 'take FILE as the backing file, whatever IMAGE says')
     .option('--data-file <FILE>', 'take FILE as the external data file, whatever IMAGE says')
     .option('--no-backing', 'open no backing file: what would come from it cannot be read')
-    .action(async (image: string, mountpoint: string | undefined, flags: MountFlags) => {
-      if (program.args[0] !== NAME) refuseUnknownCommand(image);
-      if (mountpoint === undefined) {
-        throw new Qcow2fsError('USAGE', `where is ${image} to be mounted? qcow2fs mount IMAGE MOUNTPOINT`);
+    .action(async (files: readonly string[], flags: MountFlags) => {
+      if (program.args.length === 0) program.help({ error: true });
+      if (program.args[0] !== NAME) refuseUnknownCommand(files[0] ?? '');
+      const mountpoint = files.at(-1);
+      if (mountpoint === undefined || files.length < 2) {
+        throw new Qcow2fsError('USAGE', 'an image or a mountpoint is missing: qcow2fs mount IMAGE... MOUNTPOINT');
       }
       const allFlags = applyOptionLists(flags);
-      const options = toMountOptions(image, mountpoint, allFlags);
+      const options = toMountOptions(files.slice(0, -1), mountpoint, allFlags);
       if (allFlags.foreground === true) exit(await mountInForeground(options));
       else await mountInBackground(options);
     });
@@ -54,7 +55,7 @@ export function append(value: string, values: readonly string[] = []): string[] 
 
 /** A first word that is neither a command nor a path is a mistyped command. */
 function refuseUnknownCommand(word: string): void {
-  if (word.includes('/') || fs.existsSync(word)) return;
+  if (word === '' || word.includes('/') || fs.existsSync(word)) return;
   throw new Qcow2fsError(
     'USAGE',
     `there is neither a command nor an image called ${word}; qcow2fs --help shows the commands`,

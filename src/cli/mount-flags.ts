@@ -2,6 +2,7 @@
 
 import path from 'node:path';
 import type { MountOptions } from '../daemon/mount-options.ts';
+import { Qcow2fsError } from '../errors.ts';
 import type { ChainOptions } from '../open-image/layers.ts';
 import { passphraseSource } from './passphrases.ts';
 
@@ -31,10 +32,12 @@ export interface MountFlags extends ChainFlags {
   readonly kernelFlags?: readonly string[];
 }
 
-export function toMountOptions(imagePath: string, mountpoint: string, flags: MountFlags): MountOptions {
+/** @throws Qcow2fsError USAGE for flags that name a file of one image when there are several. */
+export function toMountOptions(imagePaths: readonly string[], mountpoint: string, flags: MountFlags): MountOptions {
+  if (imagePaths.length > 1) requireNoFileOfOne(flags);
   const { uid, gid, umask, fsname, logFile, maxRead } = flags;
   return {
-    imagePath,
+    imagePaths,
     mountpoint,
     directIo: flags.directIo === true,
     passphrasesOf: passphraseSource(flags.passphraseFile ?? []),
@@ -53,6 +56,12 @@ export function toMountOptions(imagePath: string, mountpoint: string, flags: Mou
     ...(logFile === undefined ? {} : { logFile }),
     ...(maxRead === undefined ? {} : { maxReadBytes: maxRead }),
   };
+}
+
+function requireNoFileOfOne({ backing, dataFile }: ChainFlags): void {
+  const name = typeof backing === 'string' ? '--backing' : '--data-file';
+  if (typeof backing !== 'string' && dataFile === undefined) return;
+  throw new Qcow2fsError('USAGE', `${name} names a file of one image, but several are given: mount that one by itself`);
 }
 
 export function toChainOptions({ allowPath = [], backing, dataFile }: ChainFlags): ChainOptions {

@@ -22,8 +22,8 @@ const ROWS = new Map<string, Row>([
   // When and by whom it is mounted: for mount(8), fstab(5) and systemd.mount(5).
   ...allOf(['defaults', 'auto', 'noauto', 'nofail', '_netdev'], () => ({})),
   ...allOf(['user', 'nouser', 'users', 'nousers', 'owner', 'noowner', 'group', 'nogroup'], () => ({})),
-  // What is always so.
-  ...allOf(['default_permissions', 'auto_unmount'], () => ({})),
+  // A mount never outlives its daemon here, asked for or not.
+  ...allOf(['auto_unmount'], () => ({})),
   // About writing and access times, of which there are none.
   ...allOf(['async', 'sync', 'dirsync', 'mand', 'nomand', 'iversion', 'noiversion', 'silent', 'loud'], () => ({})),
   ...allOf(['atime', 'diratime', 'nodiratime', 'relatime', 'norelatime', 'strictatime', 'nostrictatime'], () => ({})),
@@ -49,7 +49,7 @@ const ROWS = new Map<string, Row>([
 ]);
 
 /** What the kernel does for every file system; the mount gets them as they are. */
-const KERNEL_FLAGS = new Set(['noexec', 'exec', 'noatime', 'nosymfollow', 'symfollow']);
+const KERNEL_FLAGS = new Set(['default_permissions', 'noexec', 'exec', 'noatime', 'nosymfollow', 'symfollow']);
 
 /** Names with meaning to other programs only; `user=NAME` is what mount(8) makes of `user`. */
 const COMMENT = /^([xX]-|comment=|user=)/;

@@ -15,6 +15,7 @@ export function createProgram(exit: (code: number) => void): Command {
     .description('Mount a qcow2 image: every snapshot, and the current state, is a read-only raw file.')
     .version(packageVersion())
     .showHelpAfterError('(qcow2fs --help, or qcow2fs COMMAND --help, shows how it is used)')
+    .configureHelp({ subcommandTerm: (command) => `${command.name()} ${command.usage()}` })
     .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 wrong usage. DEBUG=qcow2fs:* logs everything.');
 
   addMountCommand(program, exit);

@@ -14,17 +14,15 @@ import { findMountAt, resolveSymlinks } from './mountpoint-path.ts';
  * Returns the mountpoint as the kernel will name it. A mount of ours whose daemon is dead is removed from it first.
  * @throws Qcow2fsError MOUNT.
  */
-export async function checkMountpoint({ mountpoint, imagePath, isNonEmptyAllowed }: MountOptions): Promise<string> {
+export async function checkMountpoint({ mountpoint, imagePaths, isNonEmptyAllowed }: MountOptions): Promise<string> {
   requireRoot('mounting');
   const mount = findMountAt(mountpoint);
   if (mount !== undefined) await removeDeadMount(mount, mountpoint);
   requireDirectory(mountpoint);
   const resolved = resolveSymlinks(mountpoint);
-  if (isBelow(resolved, imagePath)) {
-    throw refuse(
-      mountpoint,
-      `the image ${imagePath} lies in it, and the mount would hide it; choose another directory`,
-    );
+  const hidden = imagePaths.find((imagePath) => isBelow(resolved, imagePath));
+  if (hidden !== undefined) {
+    throw refuse(mountpoint, `the image ${hidden} lies in it, and the mount would hide it; choose another directory`);
   }
   // Worker threads are started later too: their scripts would then be looked for in the mount that they serve.
   if (isBelow(resolved, fileURLToPath(import.meta.url)) || isBelow(resolved, process.execPath)) {

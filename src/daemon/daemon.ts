@@ -13,16 +13,16 @@ import { startWatchdog } from '../fuse/watchdog.ts';
 import type { LayerKey } from '../open-image/layer-keys.ts';
 import { forgetLayerKeys, receiveKeys } from './key-pipe.ts';
 import type { DaemonOptions } from './mount-options.ts';
-import type { ServedImage } from './served-image.ts';
+import type { ServedImages } from './served-images.ts';
 import { Stopper } from './stopper.ts';
 import { type PoolEnd, WorkerPool } from './worker-pool.ts';
 
 /** Where the file system comes from. */
 export interface ImageSource {
   /** `keys` are those of its encrypted files; overwritten when this is done. */
-  open(options: DaemonOptions, keys: readonly LayerKey[]): Promise<ServedImage>;
+  open(options: DaemonOptions, keys: readonly LayerKey[]): Promise<ServedImages>;
   /** No thread uses it any more. */
-  close?(served: ServedImage): void;
+  close?(served: ServedImages): void;
   /** The script of a worker thread that serves it. */
   readonly workerEntry: URL;
 }
@@ -37,7 +37,7 @@ export async function runDaemon(
   source: ImageSource,
   onReady: (stopper: Stopper) => void,
 ): Promise<number> {
-  const served = await openImage(options, source);
+  const served = await openImages(options, source);
   const fd = openDevice();
   const serveOptions = { directIo: options.directIo };
   const pool = new WorkerPool({ entry: source.workerEntry, fd, served, options: serveOptions });
@@ -56,7 +56,7 @@ export async function runDaemon(
   }
 }
 
-async function openImage(options: DaemonOptions, source: ImageSource): Promise<ServedImage> {
+async function openImages(options: DaemonOptions, source: ImageSource): Promise<ServedImages> {
   const keys = options.hasKeys ? receiveKeys() : [];
   try {
     return await source.open(options, keys);

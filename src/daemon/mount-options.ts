@@ -6,7 +6,8 @@ import type { ChainOptions } from '../open-image/layers.ts';
 import type { OwnershipOverride } from '../tree/ownership.ts';
 
 export interface MountOptions {
-  readonly imagePath: string;
+  /** At least one; several get a folder each. */
+  readonly imagePaths: readonly string[];
   readonly mountpoint: string;
   /** Reads bypass the page cache. */
   readonly directIo: boolean;
@@ -20,15 +21,15 @@ export interface MountOptions {
   readonly ownership?: OwnershipOverride;
   /** The mountpoint may have something in it, which the mount hides. */
   readonly isNonEmptyAllowed?: boolean;
-  /** By default only the user who mounts gets in, and the source is the image. */
+  /** By default only the user who mounts gets in, and the source is the first image. */
   readonly kernel?: Partial<KernelMountOptions>;
   /** The largest request, if it is to be smaller than usual. */
   readonly maxReadBytes?: number;
 }
 
-/** What the daemon's process gets, as JSON in its second argument; both paths are absolute. */
+/** What the daemon's process gets, as JSON in its second argument; all paths are absolute. */
 export interface DaemonOptions {
-  readonly imagePath: string;
+  readonly imagePaths: readonly string[];
   /** Without symlinks: as it will stand in /proc/self/mountinfo. */
   readonly mountpoint: string;
   readonly directIo: boolean;

@@ -1,4 +1,4 @@
-/** Composition: an open image becomes the file system that a mount shows. */
+/** Composition: an open image becomes the tree that a mount shows. */
 
 import type { FileSystem, Timestamp } from '../filesystem/file-system.ts';
 import { describeCurrent, describeInfo, describeSnapshot } from '../open-image/describe-image.ts';
@@ -13,7 +13,7 @@ import { Tree } from '../tree/tree.ts';
 import { accessesOf } from './file-access.ts';
 import type { DaemonOptions } from './mount-options.ts';
 
-/** Everything a worker needs, as plain data: file descriptors belong to the process, memory is shared. */
+/** All that a tree is made from, as plain data: file descriptors belong to the process, memory is shared. */
 export interface ServedImage {
   readonly imagePath: string;
   readonly image: OpenImage;
@@ -26,8 +26,9 @@ export interface ServedImage {
  * @throws Qcow2fsError with what is wrong.
  */
 export async function openServedImage(
-  { imagePath, chain, ownership }: DaemonOptions,
+  imagePath: string,
   keys: readonly LayerKey[],
+  { chain, ownership }: Pick<DaemonOptions, 'chain' | 'ownership'>,
 ): Promise<ServedImage> {
   const image = await openSettledImage(imagePath, withKeys(keys), chain);
   const disks = new StateDisks(image);
@@ -41,8 +42,8 @@ export function closeServedImage({ image }: ServedImage): void {
   closeImage(image);
 }
 
-/** The file system over a served image; any thread can have one. */
-export function createFileSystem(served: ServedImage): FileSystem {
+/** The tree of a served image; any thread can have one. */
+export function createTree(served: ServedImage): FileSystem {
   const { image } = served;
   const disks = new StateDisks(image);
   const contents: Contents = {

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { Qcow2fsError } from '../errors.ts';
 import { MAX_READ_BYTES } from '../fuse/limits.ts';
 import type { KernelMountOptions } from '../fuse/mount.ts';
-import { type LayerKey, unlockImage } from '../open-image/layer-keys.ts';
+import { type LayerKey, unlockImages } from '../open-image/layer-keys.ts';
 import { NO_CHAIN_OPTIONS } from '../open-image/layers.ts';
 import { checkMountpoint } from './check-mountpoint.ts';
 import { type DaemonLog, openDaemonLog } from './daemon-log.ts';
@@ -76,26 +76,31 @@ async function prepare(
   options: MountOptions,
   isForeground: boolean,
 ): Promise<{ daemonOptions: DaemonOptions; keys: readonly LayerKey[] }> {
-  const imagePath = toAbsolutePath(options.imagePath);
+  const imagePaths = options.imagePaths.map(toAbsolutePath);
   const mountpoint = await checkMountpoint(options);
   const chain = options.chain ?? NO_CHAIN_OPTIONS;
   const { passphrasesOf } = options;
-  const keys = passphrasesOf === undefined ? [] : await unlockImage(imagePath, passphrasesOf, chain);
+  const keys = passphrasesOf === undefined ? [] : await unlockImages(imagePaths, passphrasesOf, chain);
   const daemonOptions = {
-    imagePath,
+    imagePaths,
     mountpoint,
     directIo: options.directIo,
     isForeground,
     chain,
     ownership: options.ownership ?? {},
-    kernel: toKernelOptions(options, imagePath),
+    kernel: toKernelOptions(options, imagePaths),
     hasKeys: keys.length > 0,
   };
   return { daemonOptions, keys };
 }
 
-function toKernelOptions({ kernel = {}, maxReadBytes }: MountOptions, imagePath: string): KernelMountOptions {
-  const { allowOther = false, extra = [], source = imagePath } = kernel;
+function toKernelOptions(
+  { kernel = {}, maxReadBytes }: MountOptions,
+  [first = '', ...others]: readonly string[],
+): KernelMountOptions {
+  // Not all of them: the kernel takes 255 bytes (fsconfig(2)).
+  const name = others.length === 0 ? first : `${first}+${others.length}`;
+  const { allowOther = false, extra = [], source = name } = kernel;
   // The buffers of the workers are made for MAX_READ_BYTES.
   const isSmaller = maxReadBytes !== undefined && maxReadBytes < MAX_READ_BYTES;
   return { allowOther, extra: isSmaller ? [...extra, `max_read=${maxReadBytes}`] : extra, source };

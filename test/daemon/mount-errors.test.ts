@@ -34,9 +34,9 @@ test('a mountpoint that is a file is refused', () =>
 test('a mountpoint that hides the image is refused', () =>
   withPlace(async (place) => {
     const image = makeImage(place.mountpoint);
-    const mounting = mountInBackground({ imagePath: image, mountpoint: place.mountpoint, directIo: false });
+    const mounting = mountInBackground({ imagePaths: [image], mountpoint: place.mountpoint, directIo: false });
     expect((await rejectionOf(mounting)).message).toContain('lies in it');
-    const fromRoot = mountInBackground({ imagePath: image, mountpoint: '/', directIo: false });
+    const fromRoot = mountInBackground({ imagePaths: [image], mountpoint: '/', directIo: false });
     expect((await rejectionOf(fromRoot)).code).toBe('MOUNT');
   }));
 
@@ -77,7 +77,10 @@ test('what is wrong with the image is told, and nothing is mounted', () =>
   withPlace(async ({ folder, mountpoint }) => {
     const imagePath = path.join(folder, 'text');
     fs.writeFileSync(imagePath, 'x'.repeat(4096));
-    const mounting = mountInBackground({ imagePath, mountpoint, directIo: false }, { daemonEntry: REAL_DAEMON });
+    const mounting = mountInBackground(
+      { imagePaths: [imagePath], mountpoint, directIo: false },
+      { daemonEntry: REAL_DAEMON },
+    );
     const { code, message } = await rejectionOf(mounting);
     expect(code).toBe('NOT_QCOW2');
     expect(message).toContain(imagePath);
@@ -92,7 +95,7 @@ test.each([
   ['bad-worker', 'INTERNAL', 'a worker thread ended before the mount was ready'],
 ])('a daemon that fails before the mount leaves nothing behind: %s', (image, code, message) =>
   withPlace(async ({ mountpoint }) => {
-    const error = await rejectionOf(mountTestFiles(mountpoint, { imagePath: `/images/${image}` }));
+    const error = await rejectionOf(mountTestFiles(mountpoint, { imagePaths: [`/images/${image}`] }));
     expect(error.code).toBe(code);
     expect(error.message).toContain(message);
     expect(isMountpoint(mountpoint)).toBe(false);

@@ -58,7 +58,7 @@ describe('mount -t fuse.qcow2fs', () => {
       const { stdout } = run(`
         mount -t fuse.qcow2fs ${image} ${mountpoint}
         findmnt --noheadings --output OPTIONS ${mountpoint}`);
-      expect(stdout).toContain('default_permissions');
+      expect(stdout).toContain('user_id=0');
       expect(stdout).not.toContain('allow_other');
     }));
 

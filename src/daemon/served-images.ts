@@ -1,0 +1,76 @@
+/** Composition: the images of one mount become the file system that it shows. */
+
+import path from 'node:path';
+import { messageOf, Qcow2fsError } from '../errors.ts';
+import type { FileSystem } from '../filesystem/file-system.ts';
+import type { LayerKey } from '../open-image/layer-keys.ts';
+import { toFileNames } from '../tree/file-names.ts';
+import { ImageFolders, type RootAttributes } from '../tree/image-folders.ts';
+import { commonOwnership } from '../tree/ownership.ts';
+import type { DaemonOptions } from './mount-options.ts';
+import { closeServedImage, createTree, openServedImage, type ServedImage } from './served-image.ts';
+
+/** Everything a worker needs, as plain data. */
+export interface ServedImages {
+  /** In the order of the command line; one of them alone is the root of the mount. */
+  readonly images: readonly ServedImage[];
+  /** Of the directory above several. */
+  readonly root: RootAttributes;
+}
+
+/**
+ * Opens all images, or none.
+ * @throws Qcow2fsError with what is wrong, naming the image.
+ */
+export async function openServedImages(options: DaemonOptions, keys: readonly LayerKey[]): Promise<ServedImages> {
+  const images: ServedImage[] = [];
+  try {
+    for (const [index, imagePath] of options.imagePaths.entries()) {
+      const ownKeys = keys.filter(({ image }) => image === index);
+      images.push(await openServedImage(imagePath, ownKeys, options));
+    }
+  } catch (error) {
+    for (const image of images) closeServedImage(image);
+    throw options.imagePaths.length > 1 ? naming(options.imagePaths[images.length] ?? '', error) : error;
+  }
+  return { images, root: rootAttributes(images, options.ownership.umask ?? 0) };
+}
+
+/** Overwrites their keys and closes their files. */
+export function closeServedImages({ images }: ServedImages): void {
+  for (const image of images) closeServedImage(image);
+}
+
+/** The file system over served images; any thread can have one. */
+export function createFileSystem({ images, root }: ServedImages): FileSystem {
+  const trees = images.map(createTree);
+  const [only] = trees;
+  if (only !== undefined && trees.length === 1) return only;
+  const names = toFolderNames(images.map(({ imagePath }) => imagePath));
+  return new ImageFolders(
+    trees.map((tree, index) => ({ tree, name: names[index] ?? '' })),
+    root,
+  );
+}
+
+/** The names of the files without their last endings; later ones of a name get `%id=N` with their place behind it. */
+export function toFolderNames(imagePaths: readonly string[]): string[] {
+  return toFileNames(
+    imagePaths.map((imagePath, index) => ({
+      name: Buffer.from(path.basename(imagePath, path.extname(imagePath))).toString('latin1'),
+      id: String(index + 1),
+    })),
+  );
+}
+
+/** Who may read all images may list them; everybody gets through to those that they may read. */
+function rootAttributes(images: readonly ServedImage[], umask: number): RootAttributes {
+  const trees = images.map(({ ownership: { permissions, uid, gid } }) => ({ mode: permissions, uid, gid }));
+  const { permissions, uid, gid } = commonOwnership(trees);
+  return { permissions: (permissions | 0o111) & ~umask, uid, gid };
+}
+
+function naming(imagePath: string, error: unknown): unknown {
+  if (!(error instanceof Qcow2fsError) || error.message.includes(imagePath)) return error;
+  return new Qcow2fsError(error.code, `${imagePath}: ${messageOf(error)}`, { data: error.data, cause: error });
+}
