@@ -14,7 +14,8 @@ import { findMountAt, resolveSymlinks } from './mountpoint-path.ts';
  * Returns the mountpoint as the kernel will name it. A mount of ours whose daemon is dead is removed from it first.
  * @throws Qcow2fsError MOUNT.
  */
-export async function checkMountpoint({ mountpoint, imagePaths, isNonEmptyAllowed }: MountOptions): Promise<string> {
+export async function checkMountpoint(options: MountOptions): Promise<string> {
+  const { mountpoint, imagePaths, logFile, isNonEmptyAllowed } = options;
   requireRoot('mounting');
   const mount = findMountAt(mountpoint);
   if (mount !== undefined) await removeDeadMount(mount, mountpoint);
@@ -23,6 +24,12 @@ export async function checkMountpoint({ mountpoint, imagePaths, isNonEmptyAllowe
   const hidden = imagePaths.find((imagePath) => isBelow(resolved, imagePath));
   if (hidden !== undefined) {
     throw refuse(mountpoint, `the image ${hidden} lies in it, and the mount would hide it; choose another directory`);
+  }
+  if (logFile !== undefined && isBelow(resolved, logFile)) {
+    throw refuse(
+      mountpoint,
+      `the log file ${logFile} would lie in it, and the mount would hide it; choose another file`,
+    );
   }
   // Worker threads are started later too: their scripts would then be looked for in the mount that they serve.
   if (isBelow(resolved, fileURLToPath(import.meta.url)) || isBelow(resolved, process.execPath)) {
@@ -78,7 +85,7 @@ function requireDirectory(mountpoint: string): void {
     const reason =
       systemCodeOf(cause) === 'ENOENT'
         ? `it does not exist; create it with \`mkdir ${mountpoint}\``
-        : `it cannot be used: ${messageOf(cause)}`;
+        : `it cannot be used: ${messageOf(cause)}; choose an empty directory`;
     throw refuse(mountpoint, reason, cause);
   }
   if (!stat.isDirectory()) throw refuse(mountpoint, 'it is not a directory; choose an empty directory');

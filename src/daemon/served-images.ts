@@ -1,9 +1,12 @@
 /** Composition: the images of one mount become the file system that it shows. */
 
+import fs from 'node:fs';
 import path from 'node:path';
-import { messageOf, Qcow2fsError } from '../errors.ts';
+import { Qcow2fsError } from '../errors.ts';
 import type { FileSystem } from '../filesystem/file-system.ts';
 import type { LayerKey } from '../open-image/layer-keys.ts';
+import { filesOfLayers } from '../open-image/layers.ts';
+import { fileIdentity } from '../storage/file-storage.ts';
 import { toFileNames } from '../tree/file-names.ts';
 import { ImageFolders, type RootAttributes } from '../tree/image-folders.ts';
 import { commonOwnership } from '../tree/ownership.ts';
@@ -27,13 +30,28 @@ export async function openServedImages(options: DaemonOptions, keys: readonly La
   try {
     for (const [index, imagePath] of options.imagePaths.entries()) {
       const ownKeys = keys.filter(({ image }) => image === index);
-      images.push(await openServedImage(imagePath, ownKeys, options));
+      images.push(await openServedImage(imagePath, ownKeys, options).catch((error) => throwNaming(imagePath, error)));
     }
+    for (const image of images) requireNotLog(image);
   } catch (error) {
     for (const image of images) closeServedImage(image);
-    throw options.imagePaths.length > 1 ? naming(options.imagePaths[images.length] ?? '', error) : error;
+    throw error;
   }
   return { images, root: rootAttributes(images, options.ownership.umask ?? 0) };
+}
+
+function throwNaming(imagePath: string, error: unknown): never {
+  if (!(error instanceof Qcow2fsError) || error.message.includes(imagePath)) throw error;
+  throw new Qcow2fsError(error.code, `${imagePath}: ${error.message}`, { data: error.data, cause: error });
+}
+
+/** stderr is the log. That it is none of the images is checked before it is opened; here it is the files below them. */
+function requireNotLog({ image: { layers } }: ServedImage): void {
+  const log = fileIdentity(fs.fstatSync(process.stderr.fd));
+  const file = filesOfLayers(layers).find(({ identity }) => identity === log);
+  if (file === undefined) return;
+  const reason = `${layers[0]?.file.path} needs it, and it is never written to; name another file`;
+  throw new Qcow2fsError('REFUSED', `the log file is ${file.path}: ${reason}`, { data: { file: file.path } });
 }
 
 /** Overwrites their keys and closes their files. */
@@ -68,9 +86,4 @@ function rootAttributes(images: readonly ServedImage[], umask: number): RootAttr
   const trees = images.map(({ ownership: { permissions, uid, gid } }) => ({ mode: permissions, uid, gid }));
   const { permissions, uid, gid } = commonOwnership(trees);
   return { permissions: (permissions | 0o111) & ~umask, uid, gid };
-}
-
-function naming(imagePath: string, error: unknown): unknown {
-  if (!(error instanceof Qcow2fsError) || error.message.includes(imagePath)) return error;
-  return new Qcow2fsError(error.code, `${imagePath}: ${messageOf(error)}`, { data: error.data, cause: error });
 }

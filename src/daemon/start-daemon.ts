@@ -32,7 +32,7 @@ export interface StartHooks {
  */
 export async function mountInBackground(options: MountOptions, hooks: StartHooks = {}): Promise<void> {
   const { daemonOptions, keys } = await prepare(options, false);
-  const log = openDaemonLog(options.logFile);
+  const log = openDaemonLog(options);
   try {
     const daemon = spawnDaemon(daemonOptions, keys, log, hooks);
     await waitUntilReady(daemon, options.mountpoint);
@@ -53,7 +53,7 @@ export async function mountInBackground(options: MountOptions, hooks: StartHooks
 export async function mountInForeground(options: MountOptions, hooks: StartHooks = {}): Promise<number> {
   const { daemonOptions, keys } = await prepare(options, true);
   const log: DaemonLog =
-    options.logFile === undefined ? { stderr: process.stderr.fd, close: () => {} } : openDaemonLog(options.logFile);
+    options.logFile === undefined ? { stderr: process.stderr.fd, close: () => {} } : openDaemonLog(options);
   try {
     const daemon = spawnDaemon(daemonOptions, keys, log, hooks);
     const exitCode = exitCodeOf(daemon);

@@ -44,7 +44,7 @@ export function openFile(path: string): OpenFile {
     return {
       path,
       fd,
-      identity: `${stat.dev}:${stat.ino}`,
+      identity: fileIdentity(stat),
       sizeBytes: stat.isBlockDevice() ? blockDeviceSizeBytes(path, stat.rdev) : stat.size,
       allocatedBytes: stat.blocks * 512,
       mode: stat.mode,
@@ -59,6 +59,11 @@ export function openFile(path: string): OpenFile {
     fs.closeSync(fd);
     throw error;
   }
+}
+
+/** What two paths or descriptors have in common if they are one file. */
+export function fileIdentity({ dev, ino }: Pick<fs.Stats, 'dev' | 'ino'>): string {
+  return `${dev}:${ino}`;
 }
 
 /** True while size, mtime and ctime are those of `openFile`. A block device has no such sign and counts as unchanged. */
@@ -123,7 +128,10 @@ function openError(path: string, cause: unknown): Qcow2fsError {
   const data = { file: path };
   if (code === 'ENOENT') return new Qcow2fsError('NOT_FOUND', `${path}: no such file`, { data, cause });
   if (code === 'EACCES') {
-    return new Qcow2fsError('IO', `${path}: permission denied: this user may not read it`, { data, cause });
+    return new Qcow2fsError('IO', `${path}: permission denied: run as a user who may read it, such as root`, {
+      data,
+      cause,
+    });
   }
   return new Qcow2fsError('IO', `${path}: cannot be opened: ${messageOf(cause)}`, { data, cause });
 }
