@@ -1,23 +1,8 @@
 /** mount(8) with the type fuse.qcow2fs, as a user types it and as fstab(5) has it. */
 
 import fs from 'node:fs';
-import path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { packageFolder } from '../../src/demo/week.ts';
-import { createImage, createSnapshot } from '../oracle/qemu.ts';
-import { type CommandResult, tryCommand } from '../support/run-command.ts';
-import { withTemporaryFolder } from '../support/temporary-folder.ts';
-
-/** One of the folders in which /bin/sh looks without a PATH: mount(8) passes none to its helpers. */
-const HELPER_FOLDER = '/usr/local/sbin';
-
-interface Place {
-  readonly folder: string;
-  readonly image: string;
-  readonly mountpoint: string;
-  /** Runs a script of sh where qcow2fs is installed, and unmounts whatever it leaves. */
-  readonly run: (script: string) => CommandResult;
-}
+import { withInstalled } from '../support/installed.ts';
 
 describe('mount -t fuse.qcow2fs', () => {
   test('mounts; findmnt and df show the image and the type', () =>
@@ -120,27 +105,3 @@ describe('a line in fstab', () => {
       expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: 'by-date\nnot mounted\n', stderr: '' });
     }));
 });
-
-/**
- * qcow2fs is installed in a mount namespace only, so that the machine never has it. The mounts are in there as well: the
- * namespace ends with the script, and would stay for a daemon that does not.
- */
-async function withInstalled(body: (place: Place) => void): Promise<void> {
-  await withTemporaryFolder((folder) => {
-    const [image, mountpoint, programs] = [`${folder}/disk.qcow2`, `${folder}/mnt`, `${folder}/programs`];
-    for (const name of [mountpoint, programs]) fs.mkdirSync(name);
-    createImage(image, { sizeBytes: 1024 * 1024 });
-    createSnapshot(image, 'monday');
-    fs.symlinkSync(path.join(packageFolder, 'bin/qcow2fs'), `${programs}/qcow2fs`);
-    fs.symlinkSync(process.execPath, `${programs}/node`);
-    const cleanUp = `for point in $(findmnt --noheadings --raw --types fuse.qcow2fs --output TARGET | grep '^${folder}/'); do
-      qcow2fs umount "$(printf %b "$point")" || umount -l "$(printf %b "$point")"; done`;
-    const run = (script: string) =>
-      tryCommand('unshare', [
-        ...['--mount', '--propagation', 'private', 'sh', '-euc'],
-        `mount --bind ${programs} ${HELPER_FOLDER}; cd /; PATH=${programs}:$PATH; trap "$1" EXIT; eval "$2"`,
-        ...['sh', cleanUp, script],
-      ]);
-    body({ folder, image, mountpoint, run });
-  });
-}
