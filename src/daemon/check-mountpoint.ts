@@ -10,6 +10,9 @@ import { unmountLazily } from '../fuse/unmount.ts';
 import type { MountOptions } from './mount-options.ts';
 import { findMountAt, resolveSymlinks } from './mountpoint-path.ts';
 
+/** The type of a mount on which an automounter (systemd) waits for what it has just asked for. */
+export const AUTOFS = 'autofs';
+
 /**
  * Returns the mountpoint as the kernel will name it. A mount of ours whose daemon is dead is removed from it first.
  * @throws Qcow2fsError MOUNT.
@@ -18,7 +21,7 @@ export async function checkMountpoint(options: MountOptions): Promise<string> {
   const { mountpoint, imagePaths, logFile, isNonEmptyAllowed } = options;
   requireRoot('mounting');
   const mount = findMountAt(mountpoint);
-  if (mount !== undefined) await removeDeadMount(mount, mountpoint);
+  if (mount !== undefined && mount.fsType !== AUTOFS) await removeDeadMount(mount, mountpoint);
   requireDirectory(mountpoint);
   const resolved = resolveSymlinks(mountpoint);
   const hidden = imagePaths.find((imagePath) => isBelow(resolved, imagePath));
@@ -74,7 +77,7 @@ async function removeDeadMount(mount: Mount, mountpoint: string): Promise<void> 
   if (!isOk) throw refuse(mountpoint, `a mount whose daemon is dead cannot be removed: ${message}`);
   // Dead mounts may lie on top of each other.
   const next = findMountAt(mountpoint);
-  if (next !== undefined) await removeDeadMount(next, mountpoint);
+  if (next !== undefined && next.fsType !== AUTOFS) await removeDeadMount(next, mountpoint);
 }
 
 function requireDirectory(mountpoint: string): void {
@@ -82,18 +85,21 @@ function requireDirectory(mountpoint: string): void {
   try {
     stat = fs.statSync(mountpoint);
   } catch (cause) {
-    const reason =
-      systemCodeOf(cause) === 'ENOENT'
-        ? `it does not exist; create it with \`mkdir ${mountpoint}\``
-        : `it cannot be used: ${messageOf(cause)}; choose an empty directory`;
-    throw refuse(mountpoint, reason, cause);
+    if (systemCodeOf(cause) !== 'ENOENT') throw cannotBeUsed(mountpoint, cause);
+    throw refuse(mountpoint, `it does not exist; create it with \`mkdir ${mountpoint}\``, cause);
   }
   if (!stat.isDirectory()) throw refuse(mountpoint, 'it is not a directory; choose an empty directory');
 }
 
 /** A mount over something is an accident more often than not: FUSE file systems have asked for `nonempty` since long. */
 function requireEmpty(mountpoint: string): void {
-  if (fs.readdirSync(mountpoint).length === 0) return;
+  let names: string[];
+  try {
+    names = fs.readdirSync(mountpoint);
+  } catch (cause) {
+    throw cannotBeUsed(mountpoint, cause);
+  }
+  if (names.length === 0) return;
   const remedy = 'choose an empty directory, or mount with `-o nonempty`';
   throw refuse(mountpoint, `it is not empty, and the mount would hide what is in it; ${remedy}`);
 }
@@ -101,6 +107,10 @@ function requireEmpty(mountpoint: string): void {
 function isBelow(folder: string, file: string): boolean {
   const relative = path.relative(folder, resolveSymlinks(path.resolve(file)));
   return relative !== '..' && !relative.startsWith('../');
+}
+
+function cannotBeUsed(mountpoint: string, cause: unknown): Qcow2fsError {
+  return refuse(mountpoint, `it cannot be used: ${messageOf(cause)}; choose an empty directory`, cause);
 }
 
 function refuse(mountpoint: string, reason: string, cause?: unknown): Qcow2fsError {

@@ -8,9 +8,10 @@ import { fileURLToPath } from 'node:url';
 import { Qcow2fsError } from '../errors.ts';
 import { MAX_READ_BYTES } from '../fuse/limits.ts';
 import type { KernelMountOptions } from '../fuse/mount.ts';
+import { findMount } from '../fuse/mountinfo.ts';
 import { type LayerKey, unlockImages } from '../open-image/layer-keys.ts';
 import { NO_CHAIN_OPTIONS } from '../open-image/layers.ts';
-import { checkMountpoint } from './check-mountpoint.ts';
+import { AUTOFS, checkMountpoint } from './check-mountpoint.ts';
 import { type DaemonLog, openDaemonLog } from './daemon-log.ts';
 import { KEYS_FD, sendKeys } from './key-pipe.ts';
 import type { DaemonOptions, MountOptions } from './mount-options.ts';
@@ -117,7 +118,10 @@ function toAbsolutePath(imagePath: string): string {
   return isSameFolder ? tidy : exact;
 }
 
-/** In a session of its own: signals of the terminal reach it through its starter only. */
+/**
+ * In a session of its own: signals of the terminal reach it through its starter only. Not so for an automounter: it lets
+ * nobody but its own process group get at the mountpoint (Documentation/filesystems/autofs.rst), and there is no terminal.
+ */
 function spawnDaemon(
   options: DaemonOptions,
   keys: readonly LayerKey[],
@@ -126,7 +130,7 @@ function spawnDaemon(
 ): ChildProcess {
   const entry = hooks.daemonEntry ?? new URL('./main.js', import.meta.url);
   const daemon = spawn(process.execPath, [fileURLToPath(entry), JSON.stringify(options)], {
-    detached: true,
+    detached: findMount(options.mountpoint)?.fsType !== AUTOFS,
     // A working directory of a daemon would keep its file system busy.
     cwd: '/',
     stdio: ['ignore', log.stderr, log.stderr, 'pipe', ...(options.hasKeys ? (['pipe'] as const) : [])],

@@ -1,8 +1,11 @@
 /** mount(8) with the type fuse.qcow2fs, as a user types it and as fstab(5) has it. */
 
 import fs from 'node:fs';
+import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { withInstalled } from '../support/installed.ts';
+
+const AUTOMOUNTER = path.join(import.meta.dirname, 'automounter.pl');
 
 describe('mount -t fuse.qcow2fs', () => {
   test('mounts; findmnt and df show the image and the type', () =>
@@ -103,5 +106,15 @@ describe('a line in fstab', () => {
         umount '${otherMountpoint}'
         findmnt ${mountpoint} || echo not mounted`);
       expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: 'by-date\nnot mounted\n', stderr: '' });
+    }));
+
+  test('mounts when an automounter asks for it', () =>
+    withInstalled(({ image, mountpoint, run }) => {
+      const { status, stdout, stderr } = run(`
+        perl ${AUTOMOUNTER} ${mountpoint} mount -t fuse.qcow2fs ${image} ${mountpoint}
+        findmnt --noheadings --raw --types fuse.qcow2fs --output SOURCE ${mountpoint}
+        qcow2fs umount ${mountpoint}
+        umount ${mountpoint}`);
+      expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: `monday\n${image}\n`, stderr: '' });
     }));
 });

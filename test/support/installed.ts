@@ -20,7 +20,8 @@ export interface InstalledPlace {
 
 /**
  * qcow2fs is installed in a mount namespace only, so that the machine never has it. The mounts are in there as well: the
- * namespace ends with the script, and would stay for a daemon that does not.
+ * namespace ends with the script, and would stay for a daemon that does not. It starts with a copy of all mounts there are:
+ * those of other tests are let go, or their daemons would have to stay as long.
  */
 export async function withInstalled(body: (place: InstalledPlace) => void): Promise<void> {
   await withTemporaryFolder((folder) => {
@@ -35,7 +36,7 @@ export async function withInstalled(body: (place: InstalledPlace) => void): Prom
     const run = (script: string) =>
       tryCommand('unshare', [
         ...['--mount', '--propagation', 'private', 'sh', '-euc'],
-        `mount --bind ${programs} ${HELPER_FOLDER}; cd /; PATH=${programs}:$PATH; trap "$1" EXIT; eval "$2"`,
+        `umount -a -l -c -t fuse.qcow2fs || true; mount --bind ${programs} ${HELPER_FOLDER}; cd /; PATH=${programs}:$PATH; trap "$1" EXIT; eval "$2"`,
         ...['sh', cleanUp, script],
       ]);
     body({ folder, image, mountpoint, run });
