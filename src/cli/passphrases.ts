@@ -9,7 +9,7 @@ import { promptPassphrase } from './prompt-passphrase.ts';
 const MAX_PASSPHRASE_BYTES = 8 * 1024 * 1024;
 const STDIN_FD = 0;
 
-/** One file for all encrypted files, or one for each of them in the order of the chain; without any, the terminal. */
+/** One file for all encrypted files, or one for each of them in the order of images and chains; without any, the terminal. */
 export function passphraseSource(paths: readonly string[]): PassphraseSource {
   return async (files) => {
     if (paths.length === 0) return promptEach(files);

@@ -1,28 +1,13 @@
 /** The command line: commands, arguments, options. */
 
 import fs from 'node:fs';
-import path from 'node:path';
-import { Command, Option } from 'commander';
-import { ON_MISSING, type OnMissing } from '../daemon/mount-options.ts';
-import { mountInBackground, mountInForeground } from '../daemon/start-daemon.ts';
+import { Command } from 'commander';
 import { unmount } from '../daemon/stop-mount.ts';
 import { runDemo } from '../demo/run-demo.ts';
-import type { ChainOptions } from '../open-image/layers.ts';
 import { type CheckFlags, checkCommand } from './check-command.ts';
 import { type DescribeOptions, infoCommand, listCommand } from './describe-commands.ts';
-import { passphraseSource } from './passphrases.ts';
-
-interface MountFlags {
-  readonly foreground?: boolean;
-  readonly directIo?: boolean;
-  readonly logFile?: string;
-  readonly passphraseFile?: readonly string[];
-  readonly allowPath?: readonly string[];
-  /** false for --no-backing */
-  readonly backing?: string | false;
-  readonly dataFile?: string;
-  readonly onMissing?: OnMissing;
-}
+import { addMountCommand, append } from './mount-command.ts';
+import { type ChainFlags, toChainOptions } from './mount-flags.ts';
 
 /** The program; `exit` is called with the exit code of a command that has more to say than that it is done. */
 export function createProgram(exit: (code: number) => void): Command {
@@ -30,47 +15,10 @@ export function createProgram(exit: (code: number) => void): Command {
     .description('Mount a qcow2 image: every snapshot, and the current state, is a read-only raw file.')
     .version(packageVersion())
     .showHelpAfterError('(qcow2fs --help, or qcow2fs COMMAND --help, shows how it is used)')
+    .configureHelp({ subcommandTerm: (command) => `${command.name()} ${command.usage()}` })
     .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 wrong usage. DEBUG=qcow2fs:* logs everything.');
 
-  program
-    .command('mount')
-    .description('show the states of IMAGE under the directory MOUNTPOINT')
-    .argument('<IMAGE>', 'a qcow2 image: a file or a block device')
-    .argument('<MOUNTPOINT>', 'an existing directory')
-    .option('-f, --foreground', 'stay in the foreground until it is unmounted')
-    .option('--direct-io', 'do not keep what was read in the page cache')
-    .option('--log-file <FILE>', 'write the messages of the background process to FILE')
-    .option(
-      '--passphrase-file <FILE>',
-      'read the passphrase of an encrypted image from FILE, or from standard input (-); once for all files of a chain, ' +
-        'or once for each',
-      append,
-    )
-    .option('--allow-path <DIR>', 'let backing files be opened in DIR too, besides the folder of IMAGE', append)
-    .option('--backing <FILE>', 'take FILE as the backing file, whatever IMAGE says')
-    .option('--data-file <FILE>', 'take FILE as the external data file, whatever IMAGE says')
-    .option('--no-backing', 'open no backing file: what would come from it cannot be read')
-    .addOption(
-      new Option(
-        '--on-missing <WHAT>',
-        'what bytes past the end of a cut image file give: an error, or zeros as in QEMU',
-      )
-        .choices(ON_MISSING)
-        .default('error'),
-    )
-    .action(async (image: string, mountpoint: string, flags: MountFlags) => {
-      const options = {
-        imagePath: image,
-        mountpoint,
-        directIo: flags.directIo === true,
-        passphrasesOf: passphraseSource(flags.passphraseFile ?? []),
-        chain: toChainOptions(flags),
-        onMissing: flags.onMissing ?? 'error',
-        ...(flags.logFile === undefined ? {} : { logFile: flags.logFile }),
-      };
-      if (flags.foreground === true) exit(await mountInForeground(options));
-      else await mountInBackground(options);
-    });
+  addMountCommand(program, exit);
 
   program
     .command('umount')
@@ -91,7 +39,7 @@ export function createProgram(exit: (code: number) => void): Command {
     .argument('<IMAGE>', 'a qcow2 image')
     .option('--json', 'print one JSON object')
     .option('--allow-path <DIR>', 'let backing files be looked at in DIR too', append)
-    .action((image: string, options: DescribeOptions & MountFlags) =>
+    .action((image: string, options: DescribeOptions & ChainFlags) =>
       infoCommand(image, options, toChainOptions(options)),
     );
 
@@ -109,20 +57,6 @@ export function createProgram(exit: (code: number) => void): Command {
     .action(() => runDemo());
 
   return program;
-}
-
-/** For an option that may be given several times. */
-function append(value: string, values: readonly string[] = []): string[] {
-  return [...values, value];
-}
-
-function toChainOptions({ allowPath = [], backing, dataFile }: MountFlags): ChainOptions {
-  return {
-    allowedFolders: allowPath.map((folder) => path.resolve(folder)),
-    ...(typeof backing === 'string' ? { backingPath: path.resolve(backing) } : {}),
-    ...(backing === false ? { backingPath: null } : {}),
-    ...(dataFile === undefined ? {} : { dataFilePath: path.resolve(dataFile) }),
-  };
 }
 
 function packageVersion(): string {

@@ -8,29 +8,38 @@ import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
 import { FSTYPE } from '../fuse/mount.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
 import { unmountLazily } from '../fuse/unmount.ts';
+import type { MountOptions } from './mount-options.ts';
 import { findMountAt, resolveSymlinks } from './mountpoint-path.ts';
 
+/** The type of a mount on which an automounter (systemd) waits for what it has just asked for. */
+export const AUTOFS = 'autofs';
+
 /**
- * Returns the mountpoint as the kernel will name it. A mount of ours whose daemon is dead is removed from it first. As
- * with mount(8) it need not be empty.
+ * Returns the mountpoint as the kernel will name it. A mount of ours whose daemon is dead is removed from it first.
  * @throws Qcow2fsError MOUNT.
  */
-export async function checkMountpoint(mountpoint: string, imagePath: string): Promise<string> {
+export async function checkMountpoint(options: MountOptions): Promise<string> {
+  const { mountpoint, imagePaths, logFile, isNonEmptyAllowed } = options;
   requireRoot('mounting');
   const mount = findMountAt(mountpoint);
-  if (mount !== undefined) await removeDeadMount(mount, mountpoint);
+  if (mount !== undefined && mount.fsType !== AUTOFS) await removeDeadMount(mount, mountpoint);
   requireDirectory(mountpoint);
   const resolved = resolveSymlinks(mountpoint);
-  if (isBelow(resolved, imagePath)) {
+  const hidden = imagePaths.find((imagePath) => isBelow(resolved, imagePath));
+  if (hidden !== undefined) {
+    throw refuse(mountpoint, `the image ${hidden} lies in it, and the mount would hide it; choose another directory`);
+  }
+  if (logFile !== undefined && isBelow(resolved, logFile)) {
     throw refuse(
       mountpoint,
-      `the image ${imagePath} lies in it, and the mount would hide it; choose another directory`,
+      `the log file ${logFile} would lie in it, and the mount would hide it; choose another file`,
     );
   }
   // Worker threads are started later too: their scripts would then be looked for in the mount that they serve.
   if (isBelow(resolved, fileURLToPath(import.meta.url)) || isBelow(resolved, process.execPath)) {
     throw refuse(mountpoint, 'this program lies in it, and the mount would hide it; choose another directory');
   }
+  if (isNonEmptyAllowed !== true) requireEmpty(mountpoint);
   return resolved;
 }
 
@@ -69,7 +78,7 @@ async function removeDeadMount(mount: Mount, mountpoint: string): Promise<void> 
   if (!isOk) throw refuse(mountpoint, `a mount whose daemon is dead cannot be removed: ${message}`);
   // Dead mounts may lie on top of each other.
   const next = findMountAt(mountpoint);
-  if (next !== undefined) await removeDeadMount(next, mountpoint);
+  if (next !== undefined && next.fsType !== AUTOFS) await removeDeadMount(next, mountpoint);
 }
 
 function requireDirectory(mountpoint: string): void {
@@ -77,18 +86,33 @@ function requireDirectory(mountpoint: string): void {
   try {
     stat = fs.statSync(mountpoint);
   } catch (cause) {
-    const reason =
-      systemCodeOf(cause) === 'ENOENT'
-        ? `it does not exist${notUtf8Hint(mountpoint, 'choose another directory') || `; create it with \`mkdir ${mountpoint}\``}`
-        : `it cannot be used: ${messageOf(cause)}`;
-    throw refuse(mountpoint, reason, cause);
+    if (systemCodeOf(cause) !== 'ENOENT') throw cannotBeUsed(mountpoint, cause);
+    const remedy = notUtf8Hint(mountpoint, 'choose another directory') || `; create it with \`mkdir ${mountpoint}\``;
+    throw refuse(mountpoint, `it does not exist${remedy}`, cause);
   }
   if (!stat.isDirectory()) throw refuse(mountpoint, 'it is not a directory; choose an empty directory');
+}
+
+/** A mount over something is an accident more often than not: FUSE file systems have asked for `nonempty` since long. */
+function requireEmpty(mountpoint: string): void {
+  let names: string[];
+  try {
+    names = fs.readdirSync(mountpoint);
+  } catch (cause) {
+    throw cannotBeUsed(mountpoint, cause);
+  }
+  if (names.length === 0) return;
+  const remedy = 'choose an empty directory, or mount with `-o nonempty`';
+  throw refuse(mountpoint, `it is not empty, and the mount would hide what is in it; ${remedy}`);
 }
 
 function isBelow(folder: string, file: string): boolean {
   const relative = path.relative(folder, resolveSymlinks(path.resolve(file)));
   return relative !== '..' && !relative.startsWith('../');
+}
+
+function cannotBeUsed(mountpoint: string, cause: unknown): Qcow2fsError {
+  return refuse(mountpoint, `it cannot be used: ${messageOf(cause)}; choose an empty directory`, cause);
 }
 
 function refuse(mountpoint: string, reason: string, cause?: unknown): Qcow2fsError {

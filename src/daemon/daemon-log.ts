@@ -3,6 +3,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { messageOf, Qcow2fsError } from '../errors.ts';
+import { fileIdentity } from '../storage/file-storage.ts';
+import type { MountOptions } from './mount-options.ts';
 
 /** What becomes the daemon's stderr, and `close` for this process's copy of it once the daemon runs. */
 export interface DaemonLog {
@@ -10,6 +12,7 @@ export interface DaemonLog {
   close(): void;
 }
 
+const REMEDY = 'name a file in a folder that exists and that this user may write to';
 const LOGGERS = ['/usr/bin/logger', '/bin/logger'];
 /** The socket of the system log; where nothing listens, logger(1) could only fail. */
 const SYSTEM_LOG = '/dev/log';
@@ -17,25 +20,41 @@ const SYSTEM_LOG = '/dev/log';
 /**
  * The file if one is named, otherwise the system log through logger(1). A machine that has neither (a small container)
  * gets no warnings from a daemon in the background: readers see the errors all the same.
- * @throws Qcow2fsError IO.
+ * @throws Qcow2fsError IO, REFUSED.
  */
-export function openDaemonLog(logFile: string | undefined): DaemonLog {
-  if (logFile !== undefined) return openLogFile(logFile);
+export function openDaemonLog({ logFile, imagePaths }: MountOptions): DaemonLog {
+  if (logFile !== undefined) return openLogFile(logFile, imagePaths);
   const logger = LOGGERS.find((path) => fs.existsSync(path));
   if (logger === undefined || !fs.existsSync(SYSTEM_LOG)) return { stderr: 'ignore', close: () => {} };
   return openSystemLog(logger);
 }
 
-function openLogFile(logFile: string): DaemonLog {
+function openLogFile(logFile: string, imagePaths: readonly string[]): DaemonLog {
+  const stat = fs.statSync(logFile, { throwIfNoEntry: false });
+  if (stat !== undefined) requireLogFile(logFile, stat, imagePaths);
   try {
     const fd = fs.openSync(logFile, 'a', 0o600);
     return { stderr: fd, close: () => fs.closeSync(fd) };
   } catch (cause) {
-    throw new Qcow2fsError('IO', `the log file ${logFile} cannot be opened: ${messageOf(cause)}`, {
+    throw new Qcow2fsError('IO', `the log file ${logFile} cannot be opened: ${messageOf(cause)}; ${REMEDY}`, {
       data: { file: logFile },
       cause,
     });
   }
+}
+
+function requireLogFile(logFile: string, stat: fs.Stats, imagePaths: readonly string[]): void {
+  const refuse = (reason: string) =>
+    new Qcow2fsError('REFUSED', `the log file ${logFile} ${reason}`, { data: { file: logFile } });
+  if (stat.isDirectory()) throw refuse('is a directory; name a file in it');
+  // A FIFO blocks who opens it until it is read, and who reads it decides about the mount.
+  if (!stat.isFile() && !stat.isCharacterDevice()) throw refuse('is no regular file; name one, or one to be created');
+  const identity = fileIdentity(stat);
+  const image = imagePaths.find((imagePath) => {
+    const imageStat = fs.statSync(imagePath, { throwIfNoEntry: false });
+    return imageStat !== undefined && fileIdentity(imageStat) === identity;
+  });
+  if (image !== undefined) throw refuse(`is the image ${image}, which is never written to; name another file`);
 }
 
 /** It ends with the daemon, whose stderr is its stdin. */

@@ -11,19 +11,18 @@ import { raiseReadAhead } from '../fuse/read-ahead.ts';
 import { unmountLazily } from '../fuse/unmount.ts';
 import { startWatchdog } from '../fuse/watchdog.ts';
 import type { LayerKey } from '../open-image/layer-keys.ts';
-import type { ChainOptions } from '../open-image/layers.ts';
 import { forgetLayerKeys, receiveKeys } from './key-pipe.ts';
-import type { DaemonOptions, OnMissing } from './mount-options.ts';
-import type { ServedImage } from './served-image.ts';
+import type { DaemonOptions } from './mount-options.ts';
+import type { ServedImages } from './served-images.ts';
 import { Stopper } from './stopper.ts';
 import { type PoolEnd, WorkerPool } from './worker-pool.ts';
 
 /** Where the file system comes from. */
 export interface ImageSource {
   /** `keys` are those of its encrypted files; overwritten when this is done. */
-  open(imagePath: string, keys: readonly LayerKey[], chain: ChainOptions, onMissing: OnMissing): Promise<ServedImage>;
+  open(options: DaemonOptions, keys: readonly LayerKey[]): Promise<ServedImages>;
   /** No thread uses it any more. */
-  close?(served: ServedImage): void;
+  close?(served: ServedImages): void;
   /** The script of a worker thread that serves it. */
   readonly workerEntry: URL;
 }
@@ -38,14 +37,14 @@ export async function runDaemon(
   source: ImageSource,
   onReady: (stopper: Stopper) => void,
 ): Promise<number> {
-  const served = await openImage(options, source);
+  const served = await openImages(options, source);
   const fd = openDevice();
   const serveOptions = { directIo: options.directIo };
   const pool = new WorkerPool({ entry: source.workerEntry, fd, served, options: serveOptions });
   try {
     // Before the mount: what keeps a worker from serving leaves nothing behind.
     await pool.start();
-    const stopper = new Stopper(mountDevice(fd, options.imagePath, options.mountpoint));
+    const stopper = new Stopper(mountDevice(fd, options.mountpoint, options.kernel));
     const mount = await stopper.mounting;
     await serveUntilReady(pool, mount);
     return await serveUntilEnd(pool, mount, stopper, fd, onReady);
@@ -57,10 +56,10 @@ export async function runDaemon(
   }
 }
 
-async function openImage(options: DaemonOptions, source: ImageSource): Promise<ServedImage> {
+async function openImages(options: DaemonOptions, source: ImageSource): Promise<ServedImages> {
   const keys = options.hasKeys ? receiveKeys() : [];
   try {
-    return await source.open(options.imagePath, keys, options.chain, options.onMissing);
+    return await source.open(options, keys);
   } finally {
     forgetLayerKeys(keys);
   }

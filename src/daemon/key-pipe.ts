@@ -14,10 +14,12 @@ import type { LayerKey } from '../open-image/layer-keys.ts';
 /** The descriptor of the pipe in the daemon. */
 export const KEYS_FD = 4;
 
-/** A chain of 256 layers with a key each has less than this. */
-const MAX_MESSAGE_BYTES = 64 * 1024;
+/** A key and what is said about it: its identity is a sha256, and 64 bytes are the longest key. */
+const MAX_KEY_MESSAGE_BYTES = 256;
+const MAX_KEY_COUNT = 4096;
 
 interface KeyAnnouncement {
+  readonly image: number;
   readonly depth: number;
   readonly identity: string;
   readonly byteCount: number;
@@ -34,7 +36,7 @@ export function sendKeys(pipe: Writable, keys: readonly LayerKey[]): void {
 
 /** Daemon: waits for the keys; its pipe is closed afterwards. */
 export function receiveKeys(): LayerKey[] {
-  const message = Buffer.alloc(MAX_MESSAGE_BYTES);
+  const message = Buffer.alloc(MAX_KEY_MESSAGE_BYTES * MAX_KEY_COUNT);
   try {
     return decodeKeys(message.subarray(0, readToEnd(message)));
   } finally {
@@ -48,7 +50,8 @@ export function forgetLayerKeys(keys: readonly LayerKey[]): void {
 }
 
 export function encodeKeys(keys: readonly LayerKey[]): Buffer {
-  const announcements: KeyAnnouncement[] = keys.map(({ depth, identity, key }) => ({
+  const announcements: KeyAnnouncement[] = keys.map(({ image, depth, identity, key }) => ({
+    image,
     depth,
     identity,
     byteCount: key.length,
@@ -61,14 +64,16 @@ export function decodeKeys(message: Buffer): LayerKey[] {
   const end = message.indexOf('\n');
   if (end < 0) throw new Qcow2fsError('INTERNAL', 'the keys of the image did not arrive');
   let offset = end + 1;
-  return (JSON.parse(message.toString('utf8', 0, end)) as KeyAnnouncement[]).map(({ depth, identity, byteCount }) => {
-    const key = Buffer.alloc(byteCount);
-    if (message.copy(key, 0, offset, offset + byteCount) !== byteCount) {
-      throw new Qcow2fsError('INTERNAL', 'the keys of the image did not arrive whole');
-    }
-    offset += byteCount;
-    return { depth, identity, key };
-  });
+  return (JSON.parse(message.toString('utf8', 0, end)) as KeyAnnouncement[]).map(
+    ({ image, depth, identity, byteCount }) => {
+      const key = Buffer.alloc(byteCount);
+      if (message.copy(key, 0, offset, offset + byteCount) !== byteCount) {
+        throw new Qcow2fsError('INTERNAL', 'the keys of the image did not arrive whole');
+      }
+      offset += byteCount;
+      return { image, depth, identity, key };
+    },
+  );
 }
 
 function readToEnd(target: Buffer): number {

@@ -1,10 +1,10 @@
 /** Entry of a daemon's process. */
 
 import { runDaemonProcess } from './run-daemon-process.ts';
-import { closeServedImage, openServedImage } from './served-image.ts';
+import { closeServedImages, openServedImages } from './served-images.ts';
 
 await runDaemonProcess({
-  open: openServedImage,
-  close: closeServedImage,
+  open: openServedImages,
+  close: closeServedImages,
   workerEntry: new URL('./worker.js', import.meta.url),
 });

@@ -1,7 +1,9 @@
 /** What is to be mounted, where and how. */
 
+import type { KernelMountOptions } from '../fuse/mount.ts';
 import type { PassphraseSource } from '../open-image/layer-keys.ts';
 import type { ChainOptions } from '../open-image/layers.ts';
+import type { OwnershipOverride } from '../tree/ownership.ts';
 
 export const ON_MISSING = ['error', 'zero'] as const;
 
@@ -12,7 +14,8 @@ export const ON_MISSING = ['error', 'zero'] as const;
 export type OnMissing = (typeof ON_MISSING)[number];
 
 export interface MountOptions {
-  readonly imagePath: string;
+  /** At least one; several get a folder each. */
+  readonly imagePaths: readonly string[];
   readonly mountpoint: string;
   /** Reads bypass the page cache. */
   readonly directIo: boolean;
@@ -24,11 +27,19 @@ export interface MountOptions {
   readonly onMissing?: OnMissing;
   /** Asked once if files are encrypted; without it, they are refused. */
   readonly passphrasesOf?: PassphraseSource;
+  /** Instead of what follows from the image files. */
+  readonly ownership?: OwnershipOverride;
+  /** The mountpoint may have something in it, which the mount hides. */
+  readonly isNonEmptyAllowed?: boolean;
+  /** By default only the user who mounts gets in, and the source is the first image. */
+  readonly kernel?: Partial<KernelMountOptions>;
+  /** The largest request, if it is to be smaller than usual. */
+  readonly maxReadBytes?: number;
 }
 
-/** What the daemon's process gets, as JSON in its second argument; both paths are absolute. */
+/** What the daemon's process gets, as JSON in its second argument; all paths are absolute. */
 export interface DaemonOptions {
-  readonly imagePath: string;
+  readonly imagePaths: readonly string[];
   /** Without symlinks: as it will stand in /proc/self/mountinfo. */
   readonly mountpoint: string;
   readonly directIo: boolean;
@@ -36,6 +47,8 @@ export interface DaemonOptions {
   readonly isForeground: boolean;
   readonly chain: ChainOptions;
   readonly onMissing: OnMissing;
+  readonly ownership: OwnershipOverride;
+  readonly kernel: KernelMountOptions;
   /** Keys are on their way: see `key-pipe.ts`. */
   readonly hasKeys: boolean;
 }

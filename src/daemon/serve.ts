@@ -7,14 +7,14 @@ import type { FileSystem } from '../filesystem/file-system.ts';
 import { Exchange } from '../fuse/exchange.ts';
 import { runSessionLoop } from '../fuse/session-loop.ts';
 import { WorkerControl } from '../fuse/worker-control.ts';
-import type { ServedImage } from './served-image.ts';
+import type { ServedImages } from './served-images.ts';
 import type { WorkerData, WorkerMessage } from './worker-messages.ts';
 import { kernelThreadId } from './worker-placement.ts';
 
 /** Makes the file system and serves it until the mount ends. Blocks its thread: nothing asynchronous runs meanwhile. */
 export async function serve(
   data: WorkerData,
-  createFileSystem: (served: ServedImage) => FileSystem | Promise<FileSystem>,
+  createFileSystem: (served: ServedImages) => FileSystem | Promise<FileSystem>,
 ): Promise<void> {
   writeStderrDirectly();
   let fileSystem: FileSystem;

@@ -1,29 +1,24 @@
-/** Composition: an open image becomes the file system that a mount shows. */
+/** Composition: an open image becomes the tree that a mount shows. */
 
 import { warn } from '../common/logging.ts';
 import type { FileSystem, Timestamp } from '../filesystem/file-system.ts';
 import { describeCurrent, describeInfo, describeSnapshot } from '../open-image/describe-image.ts';
 import { type LayerKey, withKeys } from '../open-image/layer-keys.ts';
-import { type ChainOptions, filesOfLayers } from '../open-image/layers.ts';
+import { filesOfLayers } from '../open-image/layers.ts';
 import { closeImage, type OpenImage, openSettledImage } from '../open-image/open-image.ts';
 import { StateDisks } from '../open-image/state-disks.ts';
 import type { OpenFile } from '../storage/file-storage.ts';
 import { MissingRanges } from '../storage/missing-ranges.ts';
 import type { Catalogue, Contents, Ownership } from '../tree/catalogue.ts';
-import { commonOwnership } from '../tree/ownership.ts';
+import { commonOwnership, overrideOwnership } from '../tree/ownership.ts';
 import { Tree } from '../tree/tree.ts';
 import { accessesOf } from './file-access.ts';
-import type { OnMissing } from './mount-options.ts';
+import type { DaemonOptions } from './mount-options.ts';
 
-/** Each thread has a catalogue of its own, which takes 1 to 2 KiB for a snapshot. */
-const MANY_SNAPSHOTS = 8192;
-
-/** Everything a worker needs, as plain data: file descriptors belong to the process, memory is shared. */
+/** All that a tree is made from, as plain data: file descriptors belong to the process, memory is shared. */
 export interface ServedImage {
   readonly imagePath: string;
   readonly image: OpenImage;
-  /** Each thread takes much memory for it, so that few are better. */
-  readonly isHeavy: boolean;
   /** The text of `image.json`, which may be long: made once for all threads. */
   readonly imageJson: SharedArrayBuffer;
   /** Whom the tree lets in. */
@@ -40,21 +35,19 @@ export interface ServedImage {
 export async function openServedImage(
   imagePath: string,
   keys: readonly LayerKey[],
-  chain: ChainOptions,
-  onMissing: OnMissing,
+  { chain, onMissing, ownership }: Pick<DaemonOptions, 'chain' | 'onMissing' | 'ownership'>,
 ): Promise<ServedImage> {
   const image = await openSettledImage(imagePath, withKeys(keys), chain);
   const disks = new StateDisks(image);
   disks.requireUnchanged();
+  const common = commonOwnership(filesOfLayers(image.layers).flatMap(accessesOf));
   for (const problem of image.problems) warn(`warning: ${problem}`);
-  const ownership = commonOwnership(filesOfLayers(image.layers).flatMap(accessesOf));
   return {
     imagePath,
     image,
-    isHeavy: image.snapshots.length > MANY_SNAPSHOTS,
     // Zeros for what is missing must not pass for data of the image.
     imageJson: toShared(toJson({ ...describeInfo(image), onMissing })),
-    ownership,
+    ownership: overrideOwnership(common, ownership),
     missing: onMissing === 'zero' ? MissingRanges.createMemory() : undefined,
   };
 }
@@ -66,8 +59,8 @@ export function closeServedImage({ imagePath, image, missing }: ServedImage): vo
   closeImage(image);
 }
 
-/** The file system over a served image; any thread can have one. */
-export function createFileSystem(served: ServedImage): FileSystem {
+/** The tree of a served image; any thread can have one. */
+export function createTree(served: ServedImage): FileSystem {
   const { image, missing } = served;
   const disks = new StateDisks(image, missing === undefined ? undefined : new MissingRanges(missing));
   const imageJson = Buffer.from(served.imageJson);

@@ -6,9 +6,12 @@ import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { Qcow2fsError } from '../errors.ts';
-import { type LayerKey, unlockImage } from '../open-image/layer-keys.ts';
+import { MAX_READ_BYTES } from '../fuse/limits.ts';
+import type { KernelMountOptions } from '../fuse/mount.ts';
+import { findMount } from '../fuse/mountinfo.ts';
+import { type LayerKey, unlockImages } from '../open-image/layer-keys.ts';
 import { NO_CHAIN_OPTIONS } from '../open-image/layers.ts';
-import { checkMountpoint } from './check-mountpoint.ts';
+import { AUTOFS, checkMountpoint } from './check-mountpoint.ts';
 import { type DaemonLog, openDaemonLog } from './daemon-log.ts';
 import { KEYS_FD, sendKeys } from './key-pipe.ts';
 import type { DaemonOptions, MountOptions } from './mount-options.ts';
@@ -30,7 +33,7 @@ export interface StartHooks {
  */
 export async function mountInBackground(options: MountOptions, hooks: StartHooks = {}): Promise<void> {
   const { daemonOptions, keys } = await prepare(options, false);
-  const log = openDaemonLog(options.logFile);
+  const log = openDaemonLog(options);
   try {
     const daemon = spawnDaemon(daemonOptions, keys, log, hooks);
     await waitUntilReady(daemon, options.mountpoint);
@@ -51,7 +54,7 @@ export async function mountInBackground(options: MountOptions, hooks: StartHooks
 export async function mountInForeground(options: MountOptions, hooks: StartHooks = {}): Promise<number> {
   const { daemonOptions, keys } = await prepare(options, true);
   const log: DaemonLog =
-    options.logFile === undefined ? { stderr: process.stderr.fd, close: () => {} } : openDaemonLog(options.logFile);
+    options.logFile === undefined ? { stderr: process.stderr.fd, close: () => {} } : openDaemonLog(options);
   try {
     const daemon = spawnDaemon(daemonOptions, keys, log, hooks);
     const exitCode = exitCodeOf(daemon);
@@ -74,21 +77,35 @@ async function prepare(
   options: MountOptions,
   isForeground: boolean,
 ): Promise<{ daemonOptions: DaemonOptions; keys: readonly LayerKey[] }> {
-  const imagePath = toAbsolutePath(options.imagePath);
-  const mountpoint = await checkMountpoint(options.mountpoint, options.imagePath);
+  const imagePaths = options.imagePaths.map(toAbsolutePath);
+  const mountpoint = await checkMountpoint(options);
   const chain = options.chain ?? NO_CHAIN_OPTIONS;
   const { passphrasesOf } = options;
-  const keys = passphrasesOf === undefined ? [] : await unlockImage(imagePath, passphrasesOf, chain);
+  const keys = passphrasesOf === undefined ? [] : await unlockImages(imagePaths, passphrasesOf, chain);
   const daemonOptions = {
-    imagePath,
+    imagePaths,
     mountpoint,
     directIo: options.directIo,
     isForeground,
     chain,
     onMissing: options.onMissing ?? ('error' as const),
+    ownership: options.ownership ?? {},
+    kernel: toKernelOptions(options, imagePaths),
     hasKeys: keys.length > 0,
   };
   return { daemonOptions, keys };
+}
+
+function toKernelOptions(
+  { kernel = {}, maxReadBytes }: MountOptions,
+  [first = '', ...others]: readonly string[],
+): KernelMountOptions {
+  // Not all of them: the kernel takes 255 bytes (fsconfig(2)).
+  const name = others.length === 0 ? first : `${first}+${others.length}`;
+  const { allowOther = false, extra = [], source = name } = kernel;
+  // The buffers of the workers are made for MAX_READ_BYTES.
+  const isSmaller = maxReadBytes !== undefined && maxReadBytes < MAX_READ_BYTES;
+  return { allowOther, extra: isSmaller ? [...extra, `max_read=${maxReadBytes}`] : extra, source };
 }
 
 /**
@@ -102,7 +119,10 @@ function toAbsolutePath(imagePath: string): string {
   return isSameFolder ? tidy : exact;
 }
 
-/** In a session of its own: signals of the terminal reach it through its starter only. */
+/**
+ * In a session of its own: signals of the terminal reach it through its starter only. Not so for an automounter: it lets
+ * nobody but its own process group get at the mountpoint (Documentation/filesystems/autofs.rst), and there is no terminal.
+ */
 function spawnDaemon(
   options: DaemonOptions,
   keys: readonly LayerKey[],
@@ -111,7 +131,7 @@ function spawnDaemon(
 ): ChildProcess {
   const entry = hooks.daemonEntry ?? new URL('./main.js', import.meta.url);
   const daemon = spawn(process.execPath, [fileURLToPath(entry), JSON.stringify(options)], {
-    detached: true,
+    detached: findMount(options.mountpoint)?.fsType !== AUTOFS,
     // A working directory of a daemon would keep its file system busy.
     cwd: '/',
     stdio: ['ignore', log.stderr, log.stderr, 'pipe', ...(options.hasKeys ? (['pipe'] as const) : [])],

@@ -3,13 +3,13 @@
 import type { ErrorCode } from '../errors.ts';
 import type { ServeOptions } from '../fuse/exchange.ts';
 import type { SessionEnd } from '../fuse/session-loop.ts';
-import type { ServedImage } from './served-image.ts';
+import type { ServedImages } from './served-images.ts';
 
 /** `workerData` of a worker. */
 export interface WorkerData {
   readonly fd: number;
   readonly slot: number;
-  readonly served: ServedImage;
+  readonly served: ServedImages;
   readonly control: SharedArrayBuffer;
   readonly options: ServeOptions;
 }

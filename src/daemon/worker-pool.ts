@@ -12,7 +12,7 @@ import type { ServeOptions } from '../fuse/exchange.ts';
 import type { SessionEnd } from '../fuse/session-loop.ts';
 import { encodeOutHeader, OUT_HEADER_BYTES } from '../fuse/wire/headers.ts';
 import { createControlMemory, type LostRequest, MAX_WORKER_COUNT, WorkerControl } from '../fuse/worker-control.ts';
-import type { ServedImage } from './served-image.ts';
+import type { ServedImages } from './served-images.ts';
 import { StarvationWatch } from './starvation.ts';
 import { withResolvers } from './with-resolvers.ts';
 import type { WorkerData, WorkerMessage } from './worker-messages.ts';
@@ -34,7 +34,7 @@ export interface WorkerPoolOptions {
   readonly entry: URL;
   /** The open device. */
   readonly fd: number;
-  readonly served: ServedImage;
+  readonly served: ServedImages;
   readonly options: ServeOptions;
 }
 

@@ -2,7 +2,7 @@
 
 import { workerData } from 'node:worker_threads';
 import { serve } from './serve.ts';
-import { createFileSystem } from './served-image.ts';
+import { createFileSystem } from './served-images.ts';
 import type { WorkerData } from './worker-messages.ts';
 
 await serve(workerData as WorkerData, createFileSystem);

@@ -14,9 +14,19 @@ const DEVICE = '/dev/fuse';
 /** The place of the device's descriptor in the process of mount(8); the mount keeps the open file, not the number. */
 const CHILD_FD = 3;
 
+/** What the user decides about a mount. */
+export interface KernelMountOptions {
+  /** Users other than the one who mounts get in, as far as the modes of the nodes let them. */
+  readonly allowOther: boolean;
+  /** As mount(8) takes them: `noexec`, `max_read=4096`. They win over those that every mount has. */
+  readonly extra: readonly string[];
+  /** What findmnt, df and /proc/mounts show as the source. */
+  readonly source: string;
+}
+
 /**
- * Options of Documentation/filesystems/fuse.rst. The mode bits of the nodes decide who may read (default_permissions),
- * for all users (allow_other); rootmode is the S_IFMT of a directory.
+ * Options of Documentation/filesystems/fuse.rst. The mode bits of the nodes decide who may read (default_permissions);
+ * rootmode is the S_IFMT of a directory.
  */
 const OPTIONS = [
   'ro',
@@ -27,9 +37,8 @@ const OPTIONS = [
   'user_id=0',
   'group_id=0',
   'default_permissions',
-  'allow_other',
   `max_read=${MAX_READ_BYTES}`,
-].join(',');
+];
 
 /**
  * Opens the device. Until `mountDevice` it belongs to no mount, and read(2) on it fails with EPERM.
@@ -53,9 +62,14 @@ export function openDevice(): number {
  * the kernel's first request is answered: whoever touches the mount until then waits, so this process must not.
  * @throws Qcow2fsError MOUNT.
  */
-export async function mountDevice(fd: number, source: string, mountpoint: string): Promise<Mount> {
+export async function mountDevice(
+  fd: number,
+  mountpoint: string,
+  { allowOther, extra, source }: KernelMountOptions,
+): Promise<Mount> {
+  const options = [...OPTIONS, ...(allowOther ? ['allow_other'] : []), ...extra].join(',');
   // -i: no helper /sbin/mount.fuse*, which would want to start a program called like the source.
-  const { isOk, message } = await runTool('mount', ['-i', '-t', FSTYPE, '-o', OPTIONS, '--', source, mountpoint], fd);
+  const { isOk, message } = await runTool('mount', ['-i', '-t', FSTYPE, '-o', options, '--', source, mountpoint], fd);
   const data = { mountpoint };
   if (!isOk) throw new Qcow2fsError('MOUNT', `cannot mount on ${mountpoint}: ${message}`, { data });
   const mount = findMount(mountpoint);

@@ -31,6 +31,8 @@ export type PassphraseSource = (files: readonly string[]) => Promise<readonly Bu
 
 /** A key on its way to another process, with the layer that it is for. */
 export interface LayerKey {
+  /** The place of its image among those that were unlocked together. */
+  readonly image: number;
   readonly depth: number;
   /** Of the file and its encryption, so that the key cannot meet another one. Not secret. */
   readonly identity: string;
@@ -49,7 +51,7 @@ export function withPassphrase(passphrase: Buffer): KeySource {
   return (layer) => unlockLayer(layer, passphrase);
 }
 
-/** Keys that `unlockImage` has found, perhaps in another process. */
+/** Keys of one image that `unlockImages` has found, perhaps in another process. */
 export function withKeys(keys: readonly LayerKey[]): KeySource {
   return (layer, depth) => {
     const found = keys.find((key) => key.depth === depth);
@@ -77,31 +79,34 @@ export function keysOfLayers(layers: readonly Layer[], source: KeySource): (Volu
 }
 
 /**
- * Asks for the passphrases that an image and its backing files need, and finds the keys. An image that cannot be opened
- * needs none: whoever opens it next says why.
+ * Asks for the passphrases that images and their backing files need, all at once, and finds the keys. An image that cannot
+ * be opened needs none: whoever opens it next says why.
  * @throws Qcow2fsError LOCKED for a wrong passphrase; UNSUPPORTED, DAMAGED, PAST_END, IO; what `passphrasesOf` throws.
  */
-export async function unlockImage(
-  imagePath: string,
+export async function unlockImages(
+  imagePaths: readonly string[],
   passphrasesOf: PassphraseSource,
   chain: ChainOptions = NO_CHAIN_OPTIONS,
 ): Promise<LayerKey[]> {
-  const layers = openAll(imagePath, chain);
+  const images: (readonly Layer[])[] = [];
   try {
-    const encrypted = layers.flatMap((layer, depth) => (isEncrypted(layer) ? [{ layer, depth }] : []));
+    for (const imagePath of imagePaths) images.push(openAll(imagePath, chain));
+    const encrypted = images.flatMap((layers, image) =>
+      layers.flatMap((layer, depth) => (isEncrypted(layer) ? [{ layer, image, depth }] : [])),
+    );
     if (encrypted.length === 0) return [];
     for (const { layer } of encrypted) encryptionCipher(layer.qcow2.encryption);
     const passphrases = await passphrasesOf(encrypted.map(({ layer }) => layer.file.path));
     try {
-      return encrypted.map(({ layer, depth }, index) => {
+      return encrypted.map(({ layer, image, depth }, index) => {
         const key = unlockLayer(layer, passphrases[index] ?? Buffer.alloc(0));
-        return { depth, identity: identityOf(layer), key: keyBytesOf(key) };
+        return { image, depth, identity: identityOf(layer), key: keyBytesOf(key) };
       });
     } finally {
       for (const passphrase of passphrases) passphrase.fill(0);
     }
   } finally {
-    closeLayers(layers);
+    for (const layers of images) closeLayers(layers);
   }
 }
 

@@ -45,7 +45,7 @@ export function openFile(path: string): OpenFile {
     return {
       path,
       fd,
-      identity: `${stat.dev}:${stat.ino}`,
+      identity: fileIdentity(stat),
       sizeBytes: stat.isBlockDevice() ? blockDeviceSizeBytes(path, stat.rdev) : stat.size,
       allocatedBytes: stat.blocks * 512,
       mode: stat.mode,
@@ -60,6 +60,11 @@ export function openFile(path: string): OpenFile {
     fs.closeSync(fd);
     throw error;
   }
+}
+
+/** What two paths or descriptors have in common if they are one file. */
+export function fileIdentity({ dev, ino }: Pick<fs.Stats, 'dev' | 'ino'>): string {
+  return `${dev}:${ino}`;
 }
 
 /** True while size, mtime and ctime are those of `openFile`. A block device has no such sign and counts as unchanged. */
@@ -128,7 +133,10 @@ function openError(path: string, cause: unknown): Qcow2fsError {
       cause,
     });
   if (code === 'EACCES') {
-    return new Qcow2fsError('IO', `${path}: permission denied: this user may not read it`, { data, cause });
+    return new Qcow2fsError('IO', `${path}: permission denied: run as a user who may read it, such as root`, {
+      data,
+      cause,
+    });
   }
   return new Qcow2fsError('IO', `${path}: cannot be opened: ${messageOf(cause)}`, { data, cause });
 }

@@ -3,6 +3,7 @@
  * block 0 is the tree's own, block 1 the current state, block n + 1 the snapshot with place n (from 1) in the table.
  */
 
+import { Qcow2fsError } from '../errors.ts';
 import { type NodeId, ROOT_NODE_ID } from '../filesystem/file-system.ts';
 
 const BLOCK = 0x1_0000;
@@ -15,6 +16,11 @@ export const BY_DATE: NodeId = 5;
 /** The nodes that a state has; by their place in its block. */
 export const SLOT = { directory: 0, disk: 1, info: 2, byIdLink: 3, byDateLink: 4, vmState: 5 } as const;
 export type Slot = (typeof SLOT)[keyof typeof SLOT];
+
+/** A node id that is nobody's. */
+export function noSuchNode(node: NodeId): Qcow2fsError {
+  return new Qcow2fsError('NOT_FOUND', `there is no node ${node}`, { data: { node } });
+}
 
 export function stateNode(state: number, slot: Slot): NodeId {
   return (state + 1) * BLOCK + slot;

@@ -25,3 +25,18 @@ export function commonOwnership(files: readonly FileOwnership[]): Ownership {
   }
   return { permissions, uid: image.uid, gid: image.gid };
 }
+
+/** What the user says instead; `umask` has the permission bits to take away from all there are. */
+export interface OwnershipOverride {
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly umask?: number;
+}
+
+/** As other FUSE file systems take `uid=`, `gid=` and `umask=`; nothing is ever writable. */
+export function overrideOwnership(
+  { permissions, uid, gid }: Ownership,
+  { umask, ...ids }: OwnershipOverride,
+): Ownership {
+  return { permissions: umask === undefined ? permissions : 0o444 & ~umask, uid, gid, ...ids };
+}

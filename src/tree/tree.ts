@@ -19,6 +19,7 @@ import {
   BY_ID,
   IMAGE_JSON,
   isTreeDirectory,
+  noSuchNode,
   SLOT,
   SNAPSHOTS,
   slotOf,
@@ -202,8 +203,4 @@ export class Tree implements FileSystem {
     }
     throw noSuchNode(node);
   }
-}
-
-function noSuchNode(node: NodeId): Qcow2fsError {
-  return new Qcow2fsError('NOT_FOUND', `there is no node ${node}`, { data: { node } });
 }

@@ -5,8 +5,8 @@ import { decodeKeys, encodeKeys, sendKeys } from '../../src/daemon/key-pipe.ts';
 import { catchError } from '../support/catch-error.ts';
 
 const KEYS = () => [
-  { depth: 0, identity: 'top', key: Buffer.from('0123456789abcdef') },
-  { depth: 3, identity: 'base', key: Buffer.alloc(64, 10) },
+  { image: 0, depth: 0, identity: 'top', key: Buffer.from('0123456789abcdef') },
+  { image: 2, depth: 3, identity: 'base', key: Buffer.alloc(64, 10) },
 ];
 
 test('keys arrive as they were sent, and are overwritten where they came from', async () => {

@@ -2,80 +2,169 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect, test, vi } from 'vitest';
 import { findDaemons } from '../../src/daemon/find-daemons.ts';
+import type { MountOptions } from '../../src/daemon/mount-options.ts';
 import { mountInBackground } from '../../src/daemon/start-daemon.ts';
 import { unmount } from '../../src/daemon/stop-mount.ts';
+import { sha256OfFile } from '../support/hash.ts';
+import { runCommand, tryCommand } from '../support/run-command.ts';
 import {
   daemonOf,
   isMountpoint,
   makeImage,
   mountImage,
   mountTestFiles,
+  type Place,
   REAL_DAEMON,
   rejectionOf,
   waitUntil,
   withPlace,
 } from './mounting.ts';
 
-test('a mountpoint that does not exist is refused, with how to make it', () =>
-  withPlace(async ({ folder }) => {
-    const mountpoint = path.join(folder, 'nothing');
-    const { code, message } = await rejectionOf(mountTestFiles(mountpoint));
-    expect(code).toBe('MOUNT');
-    expect(message).toBe(`cannot mount on ${mountpoint}: it does not exist; create it with \`mkdir ${mountpoint}\``);
-  }));
+/** Makes what is wrong; returns how to mount it, and why that is refused, word for word. */
+type Mistake = (place: Place) => {
+  readonly mount: Partial<MountOptions>;
+  readonly message: string;
+};
 
-test('a mountpoint that is a file is refused', () =>
-  withPlace(async ({ folder }) => {
-    const mountpoint = path.join(folder, 'file');
+const MAIN = path.resolve(import.meta.dirname, '../../dist/cli/main.js');
+const NAME_ANOTHER_LOG = 'name a file in a folder that exists and that this user may write to';
+
+const MISTAKES: Readonly<Record<string, Mistake>> = {
+  'a mountpoint that does not exist': ({ folder }) => {
+    const mountpoint = `${folder}/nothing`;
+    const reason = `it does not exist; create it with \`mkdir ${mountpoint}\``;
+    return { mount: { mountpoint }, message: `cannot mount on ${mountpoint}: ${reason}` };
+  },
+  'a mountpoint that is a file': ({ folder }) => {
+    const mountpoint = `${folder}/file`;
     fs.writeFileSync(mountpoint, '');
-    expect((await rejectionOf(mountTestFiles(mountpoint))).message).toContain('it is not a directory');
-  }));
+    const reason = 'it is not a directory; choose an empty directory';
+    return { mount: { mountpoint }, message: `cannot mount on ${mountpoint}: ${reason}` };
+  },
+  'a mountpoint below a file': ({ folder }) => {
+    fs.writeFileSync(`${folder}/file`, '');
+    const mountpoint = `${folder}/file/mnt`;
+    const reason = `it cannot be used: ENOTDIR: not a directory, stat '${mountpoint}'; choose an empty directory`;
+    return { mount: { mountpoint }, message: `cannot mount on ${mountpoint}: ${reason}` };
+  },
+  'a mountpoint that is not empty': ({ mountpoint }) => {
+    fs.writeFileSync(`${mountpoint}/hidden`, '');
+    const reason =
+      'it is not empty, and the mount would hide what is in it; choose an empty directory, or mount with `-o nonempty`';
+    return { mount: {}, message: `cannot mount on ${mountpoint}: ${reason}` };
+  },
+  'a mountpoint with the image in it': ({ mountpoint }) => {
+    const image = makeImage(mountpoint);
+    const reason = `the image ${image} lies in it, and the mount would hide it; choose another directory`;
+    return { mount: { imagePaths: ['/images/test', image] }, message: `cannot mount on ${mountpoint}: ${reason}` };
+  },
+  'a mountpoint with the log file in it': ({ mountpoint }) => {
+    const logFile = `${mountpoint}/log`;
+    const reason = `the log file ${logFile} would lie in it, and the mount would hide it; choose another file`;
+    return { mount: { logFile }, message: `cannot mount on ${mountpoint}: ${reason}` };
+  },
+  'a mountpoint with this program in it': () => {
+    const mountpoint = path.resolve(import.meta.dirname, '../../src');
+    const reason = 'this program lies in it, and the mount would hide it; choose another directory';
+    return { mount: { mountpoint }, message: `cannot mount on ${mountpoint}: ${reason}` };
+  },
+  'a mountpoint of something else': () => {
+    const reason = 'something (proc) is mounted there already; choose another directory';
+    return { mount: { mountpoint: '/proc' }, message: `cannot mount on /proc: ${reason}` };
+  },
+  'a log file in a folder that does not exist': ({ folder }) => {
+    const logFile = `${folder}/nothing/log`;
+    const reason = `ENOENT: no such file or directory, open '${logFile}'`;
+    return { mount: { logFile }, message: `the log file ${logFile} cannot be opened: ${reason}; ${NAME_ANOTHER_LOG}` };
+  },
+  'a log file that is a directory': ({ folder }) => ({
+    mount: { logFile: folder },
+    message: `the log file ${folder} is a directory; name a file in it`,
+  }),
+  'a log file that is a FIFO': ({ folder }) => {
+    const logFile = `${folder}/fifo`;
+    runCommand('mkfifo', [logFile]);
+    return {
+      mount: { logFile },
+      message: `the log file ${logFile} is no regular file; name one, or one to be created`,
+    };
+  },
+  'a log file that is the image, by another name': ({ folder }) => {
+    const image = makeImage(folder);
+    const logFile = `${folder}/link`;
+    fs.symlinkSync(image, logFile);
+    const reason = `is the image ${image}, which is never written to; name another file`;
+    return { mount: { imagePaths: [image], logFile }, message: `the log file ${logFile} ${reason}` };
+  },
+  'a log file that the image stands on': ({ folder }) => {
+    const backing = makeImage(folder);
+    const image = `${folder}/top.qcow2`;
+    runCommand('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', 'disk.qcow2', '-F', 'qcow2', image]);
+    const reason = `${image} needs it, and it is never written to; name another file`;
+    return {
+      mount: { imagePaths: [image], logFile: backing },
+      message: `the log file is ${backing}: ${reason}`,
+    };
+  },
+  'an image that does not exist': ({ folder }) => {
+    const image = `${folder}/nothing.qcow2`;
+    return { mount: { imagePaths: [image] }, message: `${image}: no such file` };
+  },
+  'an image that is a directory': ({ folder }) => ({
+    mount: { imagePaths: [folder] },
+    message: `${folder} is neither a regular file nor a block device`,
+  }),
+  'an image that is none': ({ folder }) => {
+    const image = `${folder}/text`;
+    fs.writeFileSync(image, 'x'.repeat(4096));
+    return {
+      mount: { imagePaths: [image] },
+      message: `${image} is not a qcow2 image: it does not start with "QFI\\xfb"`,
+    };
+  },
+};
 
-test('a mountpoint that hides the image is refused', () =>
+test.each(Object.entries(MISTAKES))('%s is refused, with what to do, and nothing is mounted', (_, makeMistake) =>
   withPlace(async (place) => {
-    const image = makeImage(place.mountpoint);
-    const mounting = mountInBackground({ imagePath: image, mountpoint: place.mountpoint, directIo: false });
-    expect((await rejectionOf(mounting)).message).toContain('lies in it');
-    const fromRoot = mountInBackground({ imagePath: image, mountpoint: '/', directIo: false });
-    expect((await rejectionOf(fromRoot)).code).toBe('MOUNT');
+    const { mount, message } = makeMistake(place);
+    const options = { imagePaths: [], mountpoint: place.mountpoint, directIo: false, ...mount };
+    const digests = options.imagePaths.filter(isFile).map(sha256OfFile);
+    const error = await rejectionOf(mountInBackground(options, { daemonEntry: REAL_DAEMON }));
+    expect(error.message).toBe(message);
+    expect(['MOUNT', 'IO', 'REFUSED', 'NOT_FOUND', 'NOT_QCOW2']).toContain(error.code);
+    expect(isMountpoint(place.mountpoint)).toBe(false);
+    expect(options.imagePaths.filter(isFile).map(sha256OfFile)).toEqual(digests);
+    await waitUntil(() => findDaemons(place.mountpoint).length === 0);
+  }),
+);
+
+test('an image that this user may not read is refused, with what to do', () =>
+  withPlace(async ({ folder }) => {
+    const image = makeImage(folder);
+    fs.chmodSync(image, 0o600);
+    const asOther = ['--reuid=65534', '--regid=65534', '--clear-groups', process.execPath];
+    const { status, stderr } = tryCommand('setpriv', [...asOther, MAIN, 'list', image]);
+    expect(stderr).toBe(`qcow2fs: ${image}: permission denied: run as a user who may read it, such as root\n`);
+    expect(status).toBe(1);
   }));
 
-test('a mountpoint that hides the program is refused', async () => {
-  const folder = path.resolve(import.meta.dirname, '../../src');
-  expect((await rejectionOf(mountTestFiles(folder))).message).toContain('this program lies in it');
-});
-
-test('a mountpoint need not be empty', () =>
+test('a mountpoint may have something in it if the user says so', () =>
   withPlace(async (place) => {
     fs.writeFileSync(path.join(place.mountpoint, 'hidden'), '');
-    await mountImage(place);
+    await mountImage(place, { isNonEmptyAllowed: true });
     await unmount(place.mountpoint);
     expect(fs.readdirSync(place.mountpoint)).toEqual(['hidden']);
   }));
 
 test('a second mount on the same directory is refused and names the first', () =>
   withPlace(async (place) => {
+    const { mountpoint } = place;
     const imagePath = await mountImage(place);
-    const { code, message } = await rejectionOf(mountTestFiles(place.mountpoint));
+    const { code, message } = await rejectionOf(mountTestFiles(mountpoint));
     expect(code).toBe('MOUNT');
-    expect(message).toContain(`${imagePath} is mounted there already`);
-    expect(message).toContain('qcow2fs umount');
-  }));
-
-test('a mountpoint of something else is refused', async () => {
-  expect((await rejectionOf(mountTestFiles('/proc'))).message).toContain('something (proc) is mounted there already');
-});
-
-test('what is wrong with the image is told, and nothing is mounted', () =>
-  withPlace(async ({ folder, mountpoint }) => {
-    const imagePath = path.join(folder, 'text');
-    fs.writeFileSync(imagePath, 'x'.repeat(4096));
-    const mounting = mountInBackground({ imagePath, mountpoint, directIo: false }, { daemonEntry: REAL_DAEMON });
-    const { code, message } = await rejectionOf(mounting);
-    expect(code).toBe('NOT_QCOW2');
-    expect(message).toContain(imagePath);
-    expect(isMountpoint(mountpoint)).toBe(false);
-    await waitUntil(() => findDaemons(mountpoint).length === 0);
+    expect(message).toBe(
+      `cannot mount on ${mountpoint}: ${imagePath} is mounted there already; unmount it with \`qcow2fs umount ${mountpoint}\``,
+    );
   }));
 
 test.each([
@@ -85,21 +174,13 @@ test.each([
   ['bad-worker', 'INTERNAL', 'a worker thread ended before the mount was ready'],
 ])('a daemon that fails before the mount leaves nothing behind: %s', (image, code, message) =>
   withPlace(async ({ mountpoint }) => {
-    const error = await rejectionOf(mountTestFiles(mountpoint, { imagePath: `/images/${image}` }));
+    const error = await rejectionOf(mountTestFiles(mountpoint, { imagePaths: [`/images/${image}`] }));
     expect(error.code).toBe(code);
     expect(error.message).toContain(message);
     expect(isMountpoint(mountpoint)).toBe(false);
     await waitUntil(() => findDaemons(mountpoint).length === 0);
   }),
 );
-
-test('a log file that cannot be written is refused', () =>
-  withPlace(async ({ folder, mountpoint }) => {
-    const logFile = path.join(folder, 'nothing', 'log');
-    const { code, message } = await rejectionOf(mountTestFiles(mountpoint, { logFile }));
-    expect(code).toBe('IO');
-    expect(message).toContain(logFile);
-  }));
 
 test('other users than root are told that they cannot mount', () =>
   withPlace(async ({ mountpoint }) => {
@@ -148,6 +229,10 @@ test('unmounting something else is refused', async () => {
   expect(code).toBe('MOUNT');
   expect(message).toContain('not a qcow2 image but proc');
 });
+
+function isFile(name: string): boolean {
+  return fs.statSync(name, { throwIfNoEntry: false })?.isFile() === true;
+}
 
 /** The watchdog is a child of the daemon. */
 function killWatchdogOf(daemon: number): void {

@@ -40,14 +40,14 @@ export async function withPlace(body: (place: Place) => Promise<void>, name = 'm
 
 /** Mounts the file system of the fixture; the name of the image chooses what goes wrong. */
 export async function mountTestFiles(mountpoint: string, options: Partial<MountOptions> = {}): Promise<void> {
-  const all = { imagePath: '/images/test', mountpoint, directIo: false, ...options };
+  const all = { imagePaths: ['/images/test'], mountpoint, directIo: false, ...options };
   await mountInBackground(all, { daemonEntry: TEST_DAEMON });
 }
 
 /** An image of 4 MiB with one snapshot, and mounts it. */
 export async function mountImage(place: Place, options: Partial<MountOptions> = {}): Promise<string> {
   const imagePath = makeImage(place.folder);
-  const all = { imagePath, mountpoint: place.mountpoint, directIo: false, ...options };
+  const all = { imagePaths: [imagePath], mountpoint: place.mountpoint, directIo: false, ...options };
   await mountInBackground(all, { daemonEntry: REAL_DAEMON });
   return imagePath;
 }

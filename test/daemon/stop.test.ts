@@ -75,7 +75,7 @@ test('every kind of user of a busy mount is named', () =>
   withPlace(async ({ folder, mountpoint }) => {
     const imagePath = path.join(folder, 'program.qcow2');
     runCommand('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', '/bin/sleep', imagePath]);
-    await mountInBackground({ imagePath, mountpoint, directIo: false }, { daemonEntry: REAL_DAEMON });
+    await mountInBackground({ imagePaths: [imagePath], mountpoint, directIo: false }, { daemonEntry: REAL_DAEMON });
     const file = path.join(mountpoint, 'current/disk.raw');
     const undo: (() => unknown)[] = [];
     try {

@@ -30,7 +30,7 @@ test(
     withPlace(async ({ folder, mountpoint }) => {
       const imagePath = makeImage(folder);
       const cycle = async () => {
-        await mountInBackground({ imagePath, mountpoint, directIo: false }, { daemonEntry: REAL_DAEMON });
+        await mountInBackground({ imagePaths: [imagePath], mountpoint, directIo: false }, { daemonEntry: REAL_DAEMON });
         expect(fs.readFileSync(path.join(mountpoint, 'current/disk.raw')).subarray(0, 2).toString()).toBe('aa');
         await unmount(mountpoint);
       };
@@ -71,7 +71,7 @@ test(
       const imagePath = makeCompressedImage(folder);
       const report = path.join(folder, 'report');
       await withEventLoopWatch(report, () =>
-        mountInBackground({ imagePath, mountpoint, directIo: false }, { daemonEntry: REAL_DAEMON }),
+        mountInBackground({ imagePaths: [imagePath], mountpoint, directIo: false }, { daemonEntry: REAL_DAEMON }),
       );
       const pid = daemonOf(mountpoint);
       const reader = startReading(mountpoint);

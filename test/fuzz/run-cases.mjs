@@ -2,7 +2,7 @@
 
 import fs from 'node:fs';
 import path from 'node:path';
-import { unlockImage } from '../../dist/open-image/layer-keys.js';
+import { unlockImages } from '../../dist/open-image/layer-keys.js';
 import { PASSPHRASE } from './corpus.mjs';
 import { exercise, Finding } from './exercise.mjs';
 import { mutate, Target } from './mutations.mjs';
@@ -20,7 +20,7 @@ export async function prepare(corpus, folder) {
       return { ...file, path: place, fd: fs.openSync(place, 'r+'), bytes: Buffer.from(file.healthy) };
     });
     const keys = image.isEncrypted
-      ? (await unlockImage(files[0].path, async (names) => names.map(() => Buffer.from(PASSPHRASE)))).map((key) => ({
+      ? (await unlockImages([files[0].path], async (names) => names.map(() => Buffer.from(PASSPHRASE)))).map((key) => ({
           ...key,
           // The memory is shared, and whoever uses the key overwrites it.
           key: Buffer.from(key.key),

@@ -47,7 +47,7 @@ function withInnerMount(body: (mounts: InnerMount) => Promise<void>): Promise<vo
     const imagePath = makeImage(folder);
     const inner = path.join(folder, 'inner');
     fs.mkdirSync(inner);
-    await mountInBackground({ imagePath, mountpoint, directIo: false }, { daemonEntry: REAL_DAEMON });
+    await mountInBackground({ imagePaths: [imagePath], mountpoint, directIo: false }, { daemonEntry: REAL_DAEMON });
     try {
       runCommand('mount', ['-o', 'ro,loop', path.join(mountpoint, 'current/disk.raw'), inner]);
       await body({ mountpoint, inner, file: path.join(inner, 'file') });

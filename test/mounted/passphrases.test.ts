@@ -1,6 +1,5 @@
 /** Every way to give a passphrase to a real mount, and every way not to get one. */
 
-import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import tmp from 'tmp';
@@ -10,6 +9,7 @@ import { findMount } from '../../src/fuse/mountinfo.ts';
 import { addKeySlot, type EncryptedImage } from '../oracle/encrypted.ts';
 import { runCommand, tryCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
+import { typeOnTerminal } from '../support/terminal.ts';
 import { makeEncryptedImage, PASSPHRASE, writePassphrase } from './encrypted-image.ts';
 
 const QCOW2FS = path.resolve(import.meta.dirname, '../../bin/qcow2fs');
@@ -125,22 +125,4 @@ async function withMountpoint(body: (folder: string, mountpoint: string) => Prom
       if (findMount(mountpoint) !== undefined) runCommand(QCOW2FS, ['umount', mountpoint]);
     }
   });
-}
-
-/** Runs a command with a terminal of its own and types `text` once it asks for something. */
-async function typeOnTerminal(command: string, text: string): Promise<{ output: string; status: number | null }> {
-  const child = spawn('script', ['--quiet', '--return', '--echo', 'never', '--command', command, '/dev/null'], {
-    timeout: 60_000,
-    killSignal: 'SIGKILL',
-  });
-  let output = '';
-  let isTyped = false;
-  child.stdout.on('data', (piece: Buffer) => {
-    output += piece.toString();
-    if (isTyped || !output.includes(': ')) return;
-    isTyped = true;
-    child.stdin.write(text, 'latin1');
-  });
-  const status = await new Promise<number | null>((resolve) => child.on('close', resolve));
-  return { output, status };
 }

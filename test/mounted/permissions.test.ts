@@ -5,7 +5,7 @@ import tmp from 'tmp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createImage, createSnapshot, runQemuIo } from '../oracle/qemu.ts';
 import { sha256OfFile } from '../support/hash.ts';
-import { withMount } from '../support/mounted-image.ts';
+import { withMount as withPrivateMount } from '../support/mounted-image.ts';
 import { type CommandResult, runCommand, tryCommand } from '../support/run-command.ts';
 
 /** User and group ids that own nothing here; no account is needed for them. */
@@ -29,6 +29,10 @@ afterAll(() => folder.removeCallback());
 function asOther(identity: readonly string[], command: readonly string[]): CommandResult {
   return tryCommand('setpriv', [...identity, '--clear-groups', ...command]);
 }
+
+/** With allow_other, the modes decide. */
+const withMount = (imagePath: string, body: (mountpoint: string) => void) =>
+  withPrivateMount(imagePath, body, { options: ['-o', 'allow_other'] });
 
 /** The name of the errno that `body` fails with, or undefined when it does not fail. */
 function errnoOf(body: () => void): string | undefined {
@@ -66,6 +70,25 @@ describe('writing', () => {
 });
 
 describe('another user', () => {
+  it('without allow_other does not even get to the root of the mount', async () => {
+    fs.chmodSync(image, 0o644);
+    await withPrivateMount(image, (mountpoint) => {
+      for (const command of [
+        ['ls', mountpoint],
+        ['stat', mountpoint],
+        ['cat', `${mountpoint}/current/disk.raw`],
+      ]) {
+        const { status, stderr } = asOther([OTHER_USER, OTHER_GROUP], command);
+        expect({ status, stderr }).toEqual({
+          status: expect.any(Number),
+          stderr: expect.stringContaining('Permission denied'),
+        });
+        expect(status).not.toBe(0);
+      }
+      expect(fs.readdirSync(mountpoint)).toContain('current');
+    });
+  });
+
   it('reads and lists nothing of an image that only its owner may read', async () => {
     fs.chmodSync(image, 0o600);
     await withMount(image, (mountpoint) => {
@@ -112,6 +135,38 @@ describe('another user', () => {
       );
       expect(modes).toEqual([0o444, 0o555, 0o444]);
     });
+  });
+});
+
+describe('uid, gid and umask', () => {
+  const readAs = async (options: string, identity: readonly string[]) => {
+    fs.chownSync(image, 0, 0);
+    fs.chmodSync(image, 0o600);
+    let status: number | null = null;
+    await withPrivateMount(
+      image,
+      (mountpoint) => {
+        status = asOther(identity, ['head', '-c1', `${mountpoint}/current/disk.raw`]).status;
+      },
+      { options: ['-o', options] },
+    );
+    return status;
+  };
+
+  it.each([
+    ['uid= gives the image to a user', 'allow_other,uid=65534', [OTHER_USER, OTHER_GROUP], 0],
+    ['and to nobody else', 'allow_other,uid=65533', [OTHER_USER, OTHER_GROUP], 1],
+    [
+      'gid= and umask= give it to a group',
+      `allow_other,gid=${IMAGE_GROUP_ID},umask=027`,
+      [OTHER_USER, `--regid=${IMAGE_GROUP_ID}`],
+      0,
+    ],
+    ['and to no other group', `allow_other,gid=${IMAGE_GROUP_ID},umask=027`, [OTHER_USER, OTHER_GROUP], 1],
+    ['umask= opens it to all', 'allow_other,umask=022', [OTHER_USER, OTHER_GROUP], 0],
+    ['none of them lets anybody in without allow_other', 'uid=65534,umask=0', [OTHER_USER, OTHER_GROUP], 1],
+  ])('%s', async (_, options, identity, status) => {
+    expect(await readAs(options, identity)).toBe(status);
   });
 });
 

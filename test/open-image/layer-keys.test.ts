@@ -2,7 +2,7 @@
 
 import fs from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { unlockImage, withKeys, withPassphrase } from '../../src/open-image/layer-keys.ts';
+import { unlockImages, withKeys, withPassphrase } from '../../src/open-image/layer-keys.ts';
 import { closeImage, openImage } from '../../src/open-image/open-image.ts';
 import { createEncryptedImage } from '../oracle/encrypted.ts';
 import { catchError } from '../support/catch-error.ts';
@@ -47,7 +47,7 @@ describe('keys that were found before', () => {
       createEncrypted(folder, 'top.qcow2');
       const before = descriptorCount();
       const passphrase = Buffer.from('x');
-      const keys = await unlockImage(image, async () => [passphrase]);
+      const keys = await unlockImages([image], async () => [passphrase]);
       expect(passphrase[0]).toBe(0);
       expect(descriptorCount()).toBe(before);
       const open = openImage(image, withKeys(keys));
@@ -65,7 +65,7 @@ describe('keys that were found before', () => {
     withTemporaryFolder(async (folder) => {
       const never = () => Promise.reject(new Error('asked'));
       createOverlay(folder, 'top.qcow2', 'gone.qcow2');
-      expect(await unlockImage(`${folder}/top.qcow2`, never)).toEqual([]);
-      expect(await unlockImage(`${folder}/gone.qcow2`, never)).toEqual([]);
+      expect(await unlockImages([`${folder}/top.qcow2`], never)).toEqual([]);
+      expect(await unlockImages([`${folder}/gone.qcow2`], never)).toEqual([]);
     }));
 });

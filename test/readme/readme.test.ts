@@ -5,6 +5,7 @@ import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { packageFolder } from '../../src/demo/week.ts';
 import { copyCheckout } from '../demo/package-copy.ts';
+import { withInstalled } from '../support/installed.ts';
 import { loopDevicesBelow, mountsBelow } from '../support/leftovers.ts';
 import { runCommand, tryCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
@@ -77,10 +78,98 @@ describe('README.md', () => {
     expect([...namedOptions]).toEqual([]);
   });
 
+  test('has a line for fstab that mounts', () =>
+    withInstalled(({ folder, image, mountpoint, run }) => {
+      const line = textBlock('fuse.qcow2fs  ').replace(EXAMPLE_IMAGE, image).replace(EXAMPLE_MOUNTPOINT, mountpoint);
+      fs.writeFileSync(`${folder}/fstab`, `${line}\n`);
+      const { status, stdout, stderr } = run(`mount --all -T ${folder}/fstab; ls ${mountpoint}/snapshots`);
+      expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: 'monday\n', stderr: '' });
+    }));
+
+  test('has a unit of systemd that mounts', () =>
+    withInstalled(({ folder, image, mountpoint, run }) => {
+      const unit = textBlock('[Mount]');
+      const { What, Where, Type, Options } = Object.fromEntries(
+        [...unit.matchAll(/^(\w+)=(.*)$/gm)].map(([, name, value]) => [name, value]),
+      );
+      expect([What, Where]).toEqual([EXAMPLE_IMAGE, EXAMPLE_MOUNTPOINT]);
+      // What systemd runs for it, see systemd.mount(5).
+      const { status, stdout, stderr } = run(
+        `mount ${image} ${mountpoint} -t ${Type} -o ${Options}; ls ${mountpoint}/snapshots`,
+      );
+      expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: 'monday\n', stderr: '' });
+      // Not on every machine: it comes with systemd itself.
+      if (!fs.existsSync('/usr/bin/systemd-analyze')) return;
+      fs.writeFileSync(`${folder}/mnt-vm.mount`, `${unit}\n`);
+      expect(tryCommand('systemd-analyze', ['verify', `${folder}/mnt-vm.mount`])).toMatchObject({
+        status: 0,
+        stderr: '',
+      });
+    }));
+
+  test('names options of -o that there are, and explains messages that there are', () => {
+    const options = tableRows('option').flatMap((cell) => inlineCode(cell));
+    expect(options.length).toBeGreaterThan(10);
+    for (const option of options) {
+      const [name = '', value] = option.split('=');
+      const { status, stderr } = tryCommand(path.join(packageFolder, 'bin/qcow2fs'), [
+        ...[
+          '-o',
+          value === undefined ? name : `${name}=4096`.replace('umask=4096', 'umask=077'),
+          '/nothing/image',
+          '/nothing',
+        ],
+      ]);
+      expect({ option, status, stderr }).toMatchObject({
+        option,
+        status: 1,
+        stderr: expect.not.stringContaining('-o'),
+      });
+    }
+    const sources = fs
+      .readdirSync(path.join(packageFolder, 'src'), { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.ts'))
+      .map((name) => fs.readFileSync(path.join(packageFolder, 'src', name), 'utf8'))
+      .join('\n');
+    const ours = tableRows('message')
+      .map((cell) => inlineCode(cell)[0] ?? '')
+      .filter((message) => !MESSAGES_OF_OTHERS.includes(message));
+    expect(ours.length).toBeGreaterThan(5);
+    // The name of a file is no part of the sources.
+    expect(ours.filter((message) => !sources.includes(message.replace(/^\/\S+ /, '')))).toEqual([]);
+  });
+
   test('is ASCII', () => {
     expect(README).toMatch(/^[\n\x20-\x7e]*$/);
   });
 });
+
+const EXAMPLE_IMAGE = '/var/lib/libvirt/images/vm.qcow2';
+const EXAMPLE_MOUNTPOINT = '/mnt/vm';
+
+/** Of the shell, and of the C library for errno values. */
+const MESSAGES_OF_OTHERS = [
+  'qcow2fs: not found',
+  'Permission denied',
+  'Stale file handle',
+  'Input/output error',
+  'Transport endpoint is not connected',
+];
+
+/** The block of text that has this in it. */
+function textBlock(part: string): string {
+  const found = fencedBlocks(README).find(({ language, text }) => language === 'text' && text.includes(part));
+  return found?.text ?? '';
+}
+
+/** The first cells of the table whose first column is called `title`. */
+function tableRows(title: string): string[] {
+  const table = README.split('\n\n').find((paragraph) => paragraph.startsWith(`| ${title} |`)) ?? '';
+  return table
+    .split('\n')
+    .slice(2)
+    .map((row) => row.split(' | ', 1)[0] ?? '');
+}
 
 interface PackageJson {
   readonly scripts: Record<string, string>;

@@ -12,7 +12,7 @@ import { runCommand } from './run-command.ts';
 
 const NEEDED_TOOLS = [
   ...['qemu-img', 'qemu-io', 'losetup', 'mkfs.ext4', 'mkfs.xfs', 'xfs_io', 'getfattr', 'setfacl', 'setpriv'],
-  ...['sfdisk', 'debugfs', 'sqlite3', 'qemu-system-x86_64', 'fio'],
+  ...['sfdisk', 'debugfs', 'sqlite3', 'qemu-system-x86_64', 'mount.fuse3', 'perl', 'fio'],
 ];
 
 /** A daemon ends just after its mount: it gets this long. */

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { commonOwnership } from '../../src/tree/ownership.ts';
+import { commonOwnership, overrideOwnership } from '../../src/tree/ownership.ts';
 
 const file = (mode: number, uid = 1000, gid = 100) => ({ mode: 0o100000 | mode, uid, gid });
 
@@ -14,4 +14,14 @@ test.each([
   ['every file of the chain counts', [file(0o644), file(0o644), file(0o604)], 0o404],
 ])('%s', (_, files, permissions) => {
   expect(commonOwnership(files)).toEqual({ permissions, uid: 1000, gid: 100 });
+});
+
+test.each([
+  ['nothing', {}, { permissions: 0o400, uid: 1000, gid: 100 }],
+  ['the owner', { uid: 0 }, { permissions: 0o400, uid: 0, gid: 100 }],
+  ['the group', { gid: 0 }, { permissions: 0o400, uid: 1000, gid: 0 }],
+  ['the permissions, without ever giving more than reading', { umask: 0 }, { permissions: 0o444, uid: 1000, gid: 100 }],
+  ['the permissions of some', { umask: 0o27 }, { permissions: 0o440, uid: 1000, gid: 100 }],
+])('the user overrides %s', (_, override, expected) => {
+  expect(overrideOwnership({ permissions: 0o400, uid: 1000, gid: 100 }, override)).toEqual(expected);
 });

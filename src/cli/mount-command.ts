@@ -1,0 +1,73 @@
+/** `qcow2fs mount`, and `qcow2fs IMAGE MOUNTPOINT`, which mount(8) runs for the type fuse.qcow2fs. */
+
+import fs from 'node:fs';
+import { type Command, Option } from 'commander';
+import { ON_MISSING } from '../daemon/mount-options.ts';
+import { mountInBackground, mountInForeground } from '../daemon/start-daemon.ts';
+import { Qcow2fsError } from '../errors.ts';
+import { type MountFlags, toMountOptions } from './mount-flags.ts';
+import { applyOptionLists } from './option-list.ts';
+
+const NAME = 'mount';
+
+/** Adds the command; `exit` is called with the exit code of a mount in the foreground. */
+export function addMountCommand(program: Command, exit: (code: number) => void): void {
+  program
+    .command(NAME, { isDefault: true })
+    .description('show the states of IMAGE under the directory MOUNTPOINT; of several, in a folder each')
+    .argument('[FILE...]', 'qcow2 images (files or block devices), and at the end MOUNTPOINT, an empty directory')
+    .usage('[options] IMAGE... MOUNTPOINT')
+    .option(
+      '-o, --options <LIST>',
+      'options as of mount(8): allow_other,uid=1000,… and those below, as NAME=VALUE',
+      append,
+    )
+    .option('-f, --foreground', 'stay in the foreground until it is unmounted')
+    .option('--direct-io', 'do not keep what was read in the page cache')
+    .option('--log-file <FILE>', 'write the messages of the background process to FILE')
+    .option(
+      '--passphrase-file <FILE>',
+      'read the passphrase of an encrypted image from FILE, or from standard input (-); once for all encrypted files, ' +
+        'or once for each',
+      append,
+    )
+    .option('--allow-path <DIR>', 'let backing files be opened in DIR too, besides the folder of IMAGE', append)
+    .option('--backing <FILE>', 'take FILE as the backing file, whatever IMAGE says')
+    .option('--data-file <FILE>', 'take FILE as the external data file, whatever IMAGE says')
+    .option('--no-backing', 'open no backing file: what would come from it cannot be read')
+    .addOption(
+      new Option(
+        '--on-missing <WHAT>',
+        'what bytes past the end of a cut image file give: an error, or zeros as in QEMU',
+      )
+        .choices(ON_MISSING)
+        .default('error'),
+    )
+    .action(async (files: readonly string[], flags: MountFlags) => {
+      if (program.args.length === 0) program.help({ error: true });
+      if (program.args[0] !== NAME) refuseUnknownCommand(files[0] ?? '');
+      const mountpoint = files.at(-1);
+      if (mountpoint === undefined || files.length < 2) {
+        throw new Qcow2fsError('USAGE', 'an image or a mountpoint is missing: qcow2fs mount IMAGE... MOUNTPOINT');
+      }
+      const allFlags = applyOptionLists(flags);
+      const options = toMountOptions(files.slice(0, -1), mountpoint, allFlags);
+      if (allFlags.foreground === true) exit(await mountInForeground(options));
+      else await mountInBackground(options);
+    });
+}
+
+/** For an option that may be given several times. */
+export function append(value: string, values: readonly string[] = []): string[] {
+  return [...values, value];
+}
+
+/** A first word that is neither a command nor a path is a mistyped command. */
+function refuseUnknownCommand(word: string): void {
+  if (word === '' || word.includes('/') || fs.existsSync(word)) return;
+  throw new Qcow2fsError(
+    'USAGE',
+    `there is neither a command nor an image called ${word}; qcow2fs --help shows the commands`,
+    { data: { word } },
+  );
+}
