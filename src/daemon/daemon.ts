@@ -5,7 +5,8 @@
 
 import fs from 'node:fs';
 import { warn } from '../common/logging.ts';
-import { mountDevice, openDevice } from '../fuse/mount.ts';
+import type { KernelMount } from '../fuse/kernel-mount.ts';
+import { isRoot, openMounter } from '../fuse/mounter.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
 import { raiseReadAhead } from '../fuse/read-ahead.ts';
 import { unmountLazily } from '../fuse/unmount.ts';
@@ -39,16 +40,21 @@ export async function runDaemon(
   onReady: (stopper: Stopper) => void,
 ): Promise<number> {
   const served = await openImage(options, source);
-  const fd = openDevice();
+  const mounter = openMounter();
   const serveOptions = { directIo: options.directIo };
-  const pool = new WorkerPool({ entry: source.workerEntry, fd, served, options: serveOptions });
+  const pool = new WorkerPool({ entry: source.workerEntry, served, options: serveOptions });
   try {
     // Before the mount: what keeps a worker from serving leaves nothing behind.
     await pool.start();
-    const stopper = new Stopper(mountDevice(fd, options.imagePath, options.mountpoint));
-    const mount = await stopper.mounting;
-    await serveUntilReady(pool, mount);
-    return await serveUntilEnd(pool, mount, stopper, fd, onReady);
+    const mounting = mounter.mount(options.mountpoint, {
+      allowOther: isRoot(),
+      extra: [],
+      source: options.imagePath,
+    });
+    const stopper = new Stopper(mounting);
+    const kernelMount = await mounting;
+    await serveUntilReady(pool, kernelMount);
+    return await serveUntilEnd(pool, kernelMount, stopper, onReady);
   } catch (error) {
     await pool.abandon();
     throw error;
@@ -66,11 +72,11 @@ async function openImage(options: DaemonOptions, source: ImageSource): Promise<S
   }
 }
 
-async function serveUntilReady(pool: WorkerPool, mount: Mount): Promise<void> {
+async function serveUntilReady(pool: WorkerPool, { mount, fd }: KernelMount): Promise<void> {
   startWatchdog(mount);
   try {
-    await pool.serveMount();
-    raiseReadAhead(mount);
+    await pool.serveMount(fd);
+    if (isRoot()) raiseReadAhead(mount);
   } catch (error) {
     await unmountLazily(mount);
     throw error;
@@ -79,9 +85,8 @@ async function serveUntilReady(pool: WorkerPool, mount: Mount): Promise<void> {
 
 async function serveUntilEnd(
   pool: WorkerPool,
-  mount: Mount,
+  { mount, fd }: KernelMount,
   stopper: Stopper,
-  fd: number,
   onReady: (stopper: Stopper) => void,
 ): Promise<number> {
   try {

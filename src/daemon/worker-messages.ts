@@ -7,7 +7,6 @@ import type { ServedImage } from './served-image.ts';
 
 /** `workerData` of a worker. */
 export interface WorkerData {
-  readonly fd: number;
   readonly slot: number;
   readonly served: ServedImage;
   readonly control: SharedArrayBuffer;
