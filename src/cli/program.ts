@@ -2,7 +2,8 @@
 
 import fs from 'node:fs';
 import path from 'node:path';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
+import { TRANSPORT_CHOICES, type TransportChoice } from '../daemon/mount-options.ts';
 import { mountInBackground, mountInForeground } from '../daemon/start-daemon.ts';
 import { unmount } from '../daemon/stop-mount.ts';
 import { runDemo } from '../demo/run-demo.ts';
@@ -11,15 +12,19 @@ import { type CheckFlags, checkCommand } from './check-command.ts';
 import { type DescribeOptions, infoCommand, listCommand } from './describe-commands.ts';
 import { passphraseSource } from './passphrases.ts';
 
-interface MountFlags {
-  readonly foreground?: boolean;
-  readonly directIo?: boolean;
-  readonly logFile?: string;
-  readonly passphraseFile?: readonly string[];
+interface ChainFlags {
   readonly allowPath?: readonly string[];
   /** false for --no-backing */
   readonly backing?: string | false;
   readonly dataFile?: string;
+}
+
+interface MountFlags extends ChainFlags {
+  readonly foreground?: boolean;
+  readonly directIo?: boolean;
+  readonly transport: TransportChoice;
+  readonly logFile?: string;
+  readonly passphraseFile?: readonly string[];
 }
 
 /** The program; `exit` is called with the exit code of a command that has more to say than that it is done. */
@@ -37,6 +42,11 @@ export function createProgram(exit: (code: number) => void): Command {
     .argument('<MOUNTPOINT>', 'an existing directory')
     .option('-f, --foreground', 'stay in the foreground until it is unmounted')
     .option('--direct-io', 'do not keep what was read in the page cache')
+    .addOption(
+      new Option('--transport <NAME>', 'how to speak to the kernel')
+        .choices(TRANSPORT_CHOICES)
+        .default('auto' satisfies TransportChoice),
+    )
     .option('--log-file <FILE>', 'write the messages of the background process to FILE')
     .option(
       '--passphrase-file <FILE>',
@@ -53,6 +63,7 @@ export function createProgram(exit: (code: number) => void): Command {
         imagePath: image,
         mountpoint,
         directIo: flags.directIo === true,
+        transport: flags.transport,
         passphrasesOf: passphraseSource(flags.passphraseFile ?? []),
         chain: toChainOptions(flags),
         ...(flags.logFile === undefined ? {} : { logFile: flags.logFile }),
@@ -80,7 +91,7 @@ export function createProgram(exit: (code: number) => void): Command {
     .argument('<IMAGE>', 'a qcow2 image')
     .option('--json', 'print one JSON object')
     .option('--allow-path <DIR>', 'let backing files be looked at in DIR too', append)
-    .action((image: string, options: DescribeOptions & MountFlags) =>
+    .action((image: string, options: DescribeOptions & ChainFlags) =>
       infoCommand(image, options, toChainOptions(options)),
     );
 
@@ -105,7 +116,7 @@ function append(value: string, values: readonly string[] = []): string[] {
   return [...values, value];
 }
 
-function toChainOptions({ allowPath = [], backing, dataFile }: MountFlags): ChainOptions {
+function toChainOptions({ allowPath = [], backing, dataFile }: ChainFlags): ChainOptions {
   return {
     allowedFolders: allowPath.map((folder) => path.resolve(folder)),
     ...(typeof backing === 'string' ? { backingPath: path.resolve(backing) } : {}),

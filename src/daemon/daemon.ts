@@ -1,23 +1,23 @@
 /**
  * The process that serves one mount, from opening the image to the end of the mount. Its main thread never touches the
- * mount: it would wait for its own workers, and could then not even be killed.
+ * mount: it would wait for its own workers or for itself, and could then not even be killed.
  */
 
-import fs from 'node:fs';
 import { warn } from '../common/logging.ts';
-import type { KernelMount } from '../fuse/kernel-mount.ts';
-import { isRoot, openMounter } from '../fuse/mounter.ts';
+import type { FileSystem } from '../filesystem/file-system.ts';
+import { isRoot } from '../fuse/mounter.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
-import { raiseReadAhead } from '../fuse/read-ahead.ts';
 import { unmountLazily } from '../fuse/unmount.ts';
 import { startWatchdog } from '../fuse/watchdog.ts';
 import type { LayerKey } from '../open-image/layer-keys.ts';
 import type { ChainOptions } from '../open-image/layers.ts';
+import { chooseSession } from './choose-session.ts';
 import { forgetLayerKeys, receiveKeys } from './key-pipe.ts';
 import type { DaemonOptions } from './mount-options.ts';
 import type { ServedImage } from './served-image.ts';
+import type { Session } from './session.ts';
 import { Stopper } from './stopper.ts';
-import { type PoolEnd, WorkerPool } from './worker-pool.ts';
+import type { PoolEnd } from './worker-pool.ts';
 
 /** Where the file system comes from. */
 export interface ImageSource {
@@ -25,6 +25,8 @@ export interface ImageSource {
   open(imagePath: string, keys: readonly LayerKey[], chain: ChainOptions): Promise<ServedImage>;
   /** No thread uses it any more. */
   close?(served: ServedImage): void;
+  /** The file system, for this thread. */
+  createFileSystem(served: ServedImage): FileSystem | Promise<FileSystem>;
   /** The script of a worker thread that serves it. */
   readonly workerEntry: URL;
 }
@@ -40,26 +42,32 @@ export async function runDaemon(
   onReady: (stopper: Stopper) => void,
 ): Promise<number> {
   const served = await openImage(options, source);
-  const mounter = openMounter();
-  const serveOptions = { directIo: options.directIo };
-  const pool = new WorkerPool({ entry: source.workerEntry, served, options: serveOptions });
   try {
-    // Before the mount: what keeps a worker from serving leaves nothing behind.
-    await pool.start();
-    const mounting = mounter.mount(options.mountpoint, {
-      allowOther: isRoot(),
-      extra: [],
-      source: options.imagePath,
-    });
-    const stopper = new Stopper(mounting);
-    const kernelMount = await mounting;
-    await serveUntilReady(pool, kernelMount);
-    return await serveUntilEnd(pool, kernelMount, stopper, onReady);
-  } catch (error) {
-    await pool.abandon();
-    throw error;
+    return await serveImage(options, source, served, onReady);
   } finally {
     source.close?.(served);
+  }
+}
+
+async function serveImage(
+  options: DaemonOptions,
+  source: ImageSource,
+  served: ServedImage,
+  onReady: (stopper: Stopper) => void,
+): Promise<number> {
+  const poolOptions = { entry: source.workerEntry, served, options: { directIo: options.directIo } };
+  const session = chooseSession(options.transport, poolOptions, () => source.createFileSystem(served));
+  try {
+    // Before the mount: what keeps it from being served leaves nothing behind.
+    await session.start();
+    const mounting = session.mount(options.mountpoint, { allowOther: isRoot(), extra: [], source: options.imagePath });
+    const stopper = new Stopper(mounting);
+    const { mount } = await mounting;
+    await serveUntilReady(session, mount);
+    return await serveUntilEnd(session, mount, stopper, onReady);
+  } catch (error) {
+    await session.abandon();
+    throw error;
   }
 }
 
@@ -72,11 +80,10 @@ async function openImage(options: DaemonOptions, source: ImageSource): Promise<S
   }
 }
 
-async function serveUntilReady(pool: WorkerPool, { mount, fd }: KernelMount): Promise<void> {
+async function serveUntilReady(session: Session, mount: Mount): Promise<void> {
   startWatchdog(mount);
   try {
-    await pool.serveMount(fd);
-    if (isRoot()) raiseReadAhead(mount);
+    await session.serve();
   } catch (error) {
     await unmountLazily(mount);
     throw error;
@@ -84,8 +91,8 @@ async function serveUntilReady(pool: WorkerPool, { mount, fd }: KernelMount): Pr
 }
 
 async function serveUntilEnd(
-  pool: WorkerPool,
-  { mount, fd }: KernelMount,
+  session: Session,
+  mount: Mount,
   stopper: Stopper,
   onReady: (stopper: Stopper) => void,
 ): Promise<number> {
@@ -95,9 +102,8 @@ async function serveUntilEnd(
     // The process that wanted the mount is gone.
     stopper.stop();
   }
-  const end = await pool.ended;
-  // If no worker is left, this aborts the connection: who waits for a reply gets an error now.
-  fs.closeSync(fd);
+  const end = await session.ended;
+  session.close();
   return toExitCode(end, mount, stopper);
 }
 

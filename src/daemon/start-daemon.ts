@@ -79,10 +79,11 @@ async function prepare(
   const chain = options.chain ?? NO_CHAIN_OPTIONS;
   const { passphrasesOf } = options;
   const keys = passphrasesOf === undefined ? [] : await unlockImage(imagePath, passphrasesOf, chain);
-  const daemonOptions = {
+  const daemonOptions: DaemonOptions = {
     imagePath,
     mountpoint,
     directIo: options.directIo,
+    transport: options.transport ?? 'auto',
     isForeground,
     chain,
     hasKeys: keys.length > 0,

@@ -25,6 +25,19 @@ export function findFusermount(): string {
   );
 }
 
+/**
+ * libfuse 2 looks for its own helper only.
+ * @throws Qcow2fsError MOUNT.
+ */
+export function requireOldFusermount(): void {
+  if (onPath(OLD_NAME).some(isExecutable)) return;
+  throw new Qcow2fsError(
+    'MOUNT',
+    `for an ordinary user, fuse-native mounts through a program called ${OLD_NAME}, which is not in PATH: put a link of ` +
+      `that name to ${NAME} there, or use \`--transport kernel\``,
+  );
+}
+
 /** One value in a list of options: a comma would end it, and a backslash escapes. */
 export function escapeOption(value: string): string {
   return value.replace(/[\\,]/g, '\\$&');

@@ -28,6 +28,9 @@ export interface DescriptorChannel {
   close(): void;
 }
 
+/** `data.missing` of the error that says that koffi cannot be loaded. */
+export const MISSING_KOFFI = 'koffi';
+
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
 const SOCK_CLOEXEC = 0o2000000;
@@ -71,8 +74,8 @@ function loadKoffi(): Koffi {
     throw new Qcow2fsError(
       'MOUNT',
       `mounting as an ordinary user takes the npm package koffi, which cannot be loaded (${reason}): install it with ` +
-        `\`npm install --include=optional --prefix ${folder}\`, or run as root`,
-      { cause },
+        `\`npm install --include=optional --ignore-scripts --prefix ${folder}\`, or run as root`,
+      { data: { missing: MISSING_KOFFI }, cause },
     );
   }
 }

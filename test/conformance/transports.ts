@@ -32,13 +32,17 @@ export interface Transport {
 export const DIRECT = 'the FileSystem object';
 export const KERNEL_ROOT = 'kernel, as root';
 export const KERNEL_USER = 'kernel, as an ordinary user';
+export const NATIVE_ROOT = 'fuse-native, as root';
+export const NATIVE_USER = 'fuse-native, as an ordinary user';
 
 const root = () => ({ uid: 0, gid: 0 });
 
 export const TRANSPORTS: readonly Transport[] = [
   { title: DIRECT, isMounted: false, owner: root, open: (_, image) => openDirectly(image) },
-  mounted(KERNEL_ROOT, [], root, () => []),
-  mounted(KERNEL_USER, [], ordinaryUser, asOrdinaryUser),
+  mounted(KERNEL_ROOT, 'kernel', root, () => []),
+  mounted(KERNEL_USER, 'kernel', ordinaryUser, asOrdinaryUser),
+  mounted(NATIVE_ROOT, 'fuse-native', root, () => []),
+  mounted(NATIVE_USER, 'fuse-native', ordinaryUser, asOrdinaryUser),
 ];
 
 async function openDirectly(image: string): Promise<OpenFiles> {
@@ -51,7 +55,7 @@ async function openDirectly(image: string): Promise<OpenFiles> {
 
 function mounted(
   title: string,
-  options: readonly string[],
+  transport: string,
   owner: Transport['owner'],
   prefix: () => readonly string[],
 ): Transport {
@@ -69,7 +73,7 @@ function mounted(
         const [program = '', ...others] = [...prefix(), launcher, ...args];
         runCommand(program, others);
       };
-      run('mount', ...options, image, mountpoint);
+      run('mount', '--transport', transport, image, mountpoint);
       const { files, close } = openMountedAdapter(mountpoint, prefix(), agent);
       return {
         files,

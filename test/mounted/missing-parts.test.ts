@@ -7,7 +7,7 @@ import tmp from 'tmp';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { QCOW2FS } from '../support/mounted-image.ts';
 import { asOrdinaryUser, runAsOrdinaryUser, tryAsOrdinaryUser } from '../support/ordinary-user.ts';
-import { type CommandResult, tryCommand } from '../support/run-command.ts';
+import { type CommandResult, runCommand, tryCommand } from '../support/run-command.ts';
 import { installForUsers, type UserPlace, withUserPlace } from '../support/user-place.ts';
 
 const IMAGE = fileURLToPath(new URL('../../src/demo/week.qcow2', import.meta.url));
@@ -113,23 +113,98 @@ test('a sticky mountpoint of somebody else', () =>
     );
   }));
 
-test('without koffi an ordinary user is told how to get it, and root does not need it', () =>
+/** Runs `body` while these packages are away. */
+function withoutPackages(names: readonly string[], body: () => void): void {
+  const move = (from: string, to: string) => {
+    for (const name of names) fs.renameSync(path.join(from, name), path.join(to, name));
+  };
+  const modules = path.join(packageFolder, 'node_modules');
+  move(modules, folder.name);
+  try {
+    body();
+  } finally {
+    move(folder.name, modules);
+  }
+}
+
+const KOFFI = ['koffi', '@koromix'];
+const INSTALL = `\`npm install --include=optional --ignore-scripts --prefix ${packageFolder}\``;
+const KOFFI_IS_MISSING =
+  "mounting as an ordinary user takes the npm package koffi, which cannot be loaded (Cannot find module 'koffi'): " +
+  `install it with ${INSTALL}, or run as root`;
+const FUSE_NATIVE_IS_MISSING =
+  `the npm package fuse-native cannot be loaded (Cannot find module 'fuse-native'): install it with ${INSTALL}`;
+
+/** Mounts, looks, unmounts. Returns what is in the log. */
+function mountOnce({ image, mountpoint, folder: userFolder }: UserPlace, user: 'root' | 'ordinary'): string {
+  const run = user === 'root' ? (command: readonly string[]) => runCommand('env', command) : runAsOrdinaryUser;
+  const log = path.join(userFolder, `log of ${user}`);
+  run([launcher, 'mount', '--log-file', log, image, mountpoint]);
+  expect(run(['ls', mountpoint]).split('\n')).toContain('snapshots');
+  run([launcher, 'umount', mountpoint]);
+  return fs.readFileSync(log, 'utf8');
+}
+
+test('without koffi an ordinary user gets fuse-native, and the log says why and what is lost', () =>
+  withPlace((place) => {
+    withoutPackages(KOFFI, () => {
+      expect(mountOnce(place, 'ordinary')).toBe(
+        `qcow2fs: serving through fuse-native, without SEEK_HOLE and with requests of 128 KiB at most: ` +
+          `${KOFFI_IS_MISSING}\n`,
+      );
+      expect(mountOnce(place, 'root')).toBe('');
+    });
+  }));
+
+test('without koffi an ordinary user who wants the kernel transport is told how to get it', () =>
   withPlace(({ image, mountpoint }) => {
-    for (const name of ['koffi', '@koromix']) {
-      fs.renameSync(path.join(packageFolder, 'node_modules', name), path.join(folder.name, name));
+    withoutPackages(KOFFI, () => {
+      const result = tryAsOrdinaryUser([launcher, 'mount', '--transport', 'kernel', image, mountpoint]);
+      expect(result).toEqual(failure(KOFFI_IS_MISSING));
+    });
+  }));
+
+test('without fuse-native only who asks for it misses it', () =>
+  withPlace((place) => {
+    withoutPackages(['fuse-native'], () => {
+      expect(mountOnce(place, 'ordinary')).toBe('');
+      expect(mountOnce(place, 'root')).toBe('');
+      const args = ['mount', '--transport', 'fuse-native', place.image, place.mountpoint];
+      expect(tryCommand(launcher, args)).toEqual(failure(FUSE_NATIVE_IS_MISSING));
+    });
+  }));
+
+test('without any optional package root mounts, and an ordinary user is told of both', () =>
+  withPlace((place) => {
+    withoutPackages([...KOFFI, 'fuse-native'], () => {
+      expect(mountOnce(place, 'root')).toBe('');
+      expect(tryAsOrdinaryUser([launcher, 'mount', place.image, place.mountpoint])).toEqual(
+        failure(`${KOFFI_IS_MISSING}. Nor is there its substitute: ${FUSE_NATIVE_IS_MISSING}`),
+      );
+    });
+  }));
+
+test('fuse-native without fusermount', () =>
+  withPlace(({ folder: userFolder, image, mountpoint }) => {
+    const tools = path.join(userFolder, 'tools');
+    fs.mkdirSync(tools);
+    for (const tool of ['node', 'sh', 'dirname', 'readlink', 'ls']) {
+      fs.symlinkSync(runCommand('which', [tool]).trimEnd(), path.join(tools, tool));
     }
-    expect(tryAsOrdinaryUser([launcher, 'mount', image, mountpoint])).toEqual(
+    const mount = [launcher, 'mount', '--transport', 'fuse-native', image, mountpoint];
+    expect(tryAsOrdinaryUser(['/usr/bin/env', `PATH=${tools}`, ...mount])).toEqual(
       failure(
-        "mounting as an ordinary user takes the npm package koffi, which cannot be loaded (Cannot find module 'koffi'): " +
-          `install it with \`npm install --include=optional --prefix ${packageFolder}\`, or run as root`,
+        'for an ordinary user, fuse-native mounts through a program called fusermount, which is not in PATH: put a link ' +
+          'of that name to fusermount3 there, or use `--transport kernel`',
       ),
     );
-    expect(tryCommand(launcher, ['mount', image, mountpoint]).status).toBe(0);
-    expect(fs.readdirSync(mountpoint)).toContain('snapshots');
-    expect(tryCommand(launcher, ['umount', mountpoint]).status).toBe(0);
-    for (const name of ['koffi', '@koromix']) {
-      fs.renameSync(path.join(folder.name, name), path.join(packageFolder, 'node_modules', name));
-    }
-    runAsOrdinaryUser([launcher, 'mount', image, mountpoint]);
-    runAsOrdinaryUser([launcher, 'umount', mountpoint]);
+  }));
+
+test('what keeps both transports from mounting is told once, by the kernel transport', () =>
+  withPlace(({ image, mountpoint }) => {
+    const command = [...asOrdinaryUser(), launcher, 'mount', '--transport', 'auto', image, mountpoint];
+    withoutPackages(KOFFI, () => {
+      expect(tryWhere(WITHOUT_DEVICE, command).stderr).toMatch(/^qcow2fs: \/dev\/fuse is missing: .*\n$/);
+      expect(tryWhere(WITHOUT_FUSERMOUNT, command).stderr).toMatch(/^qcow2fs: .* fusermount3, .*\n$/);
+    });
   }));
