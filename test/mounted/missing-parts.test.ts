@@ -132,8 +132,7 @@ const INSTALL = `\`npm install --include=optional --ignore-scripts --prefix ${pa
 const KOFFI_IS_MISSING =
   "mounting as an ordinary user takes the npm package koffi, which cannot be loaded (Cannot find module 'koffi'): " +
   `install it with ${INSTALL}, or run as root`;
-const FUSE_NATIVE_IS_MISSING =
-  `the npm package fuse-native cannot be loaded (Cannot find module 'fuse-native'): install it with ${INSTALL}`;
+const FUSE_NATIVE_IS_MISSING = `the npm package fuse-native cannot be loaded (Cannot find module 'fuse-native'): install it with ${INSTALL}`;
 
 /** Mounts, looks, unmounts. Returns what is in the log. */
 function mountOnce({ image, mountpoint, folder: userFolder }: UserPlace, user: 'root' | 'ordinary'): string {
