@@ -1,7 +1,8 @@
 /** `qcow2fs mount`, and `qcow2fs IMAGE MOUNTPOINT`, which mount(8) runs for the type fuse.qcow2fs. */
 
 import fs from 'node:fs';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
+import { TRANSPORT_CHOICES } from '../daemon/mount-options.ts';
 import { mountInBackground, mountInForeground } from '../daemon/start-daemon.ts';
 import { Qcow2fsError } from '../errors.ts';
 import { type MountFlags, toMountOptions } from './mount-flags.ts';
@@ -23,6 +24,7 @@ export function addMountCommand(program: Command, exit: (code: number) => void):
     )
     .option('-f, --foreground', 'stay in the foreground until it is unmounted')
     .option('--direct-io', 'do not keep what was read in the page cache')
+    .addOption(new Option('--transport <NAME>', 'how to speak to the kernel').choices(TRANSPORT_CHOICES))
     .option('--log-file <FILE>', 'write the messages of the background process to FILE')
     .option(
       '--passphrase-file <FILE>',

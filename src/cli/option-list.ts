@@ -1,5 +1,6 @@
 /** `-o NAME,NAME=VALUE,…`: the options of mount(8) and of FUSE file systems, and all that `qcow2fs mount` has besides. */
 
+import { TRANSPORT_CHOICES, type TransportChoice } from '../daemon/mount-options.ts';
 import { Qcow2fsError } from '../errors.ts';
 import type { MountFlags } from './mount-flags.ts';
 
@@ -40,6 +41,7 @@ const ROWS = new Map<string, Row>([
   ['foreground', { flags: { foreground: true } }],
   ['direct-io', { flags: { directIo: true } }],
   ['direct_io', { flags: { directIo: true } }],
+  ['transport', { toFlags: (value) => ({ transport: toTransport(value) }) }],
   ['no-backing', { flags: { backing: false } }],
   ['backing', { toFlags: (backing) => ({ backing }) }],
   ['data-file', { toFlags: (dataFile) => ({ dataFile }) }],
@@ -116,6 +118,12 @@ function toUmask(value: string): number {
 function toMaxRead(value: string): number {
   if (/^\d+$/.test(value) && Number(value) >= MIN_READ_BYTES) return Number(value);
   throw wrong(`max_read=${value}`, `it needs a number of bytes, at least ${MIN_READ_BYTES}`);
+}
+
+function toTransport(value: string): TransportChoice {
+  const transport = TRANSPORT_CHOICES.find((choice) => choice === value);
+  if (transport !== undefined) return transport;
+  throw wrong(`transport=${value}`, `it is one of ${TRANSPORT_CHOICES.join(', ')}`);
 }
 
 function requireSubtype(value: string): MountFlags {
