@@ -21,7 +21,7 @@ export function loadFuseNative(): FuseNativeConstructor {
     throw new Qcow2fsError(
       'MOUNT',
       `the npm package fuse-native cannot be loaded (${reason}): install it with ` +
-        `\`npm install --include=optional --ignore-scripts --prefix ${folder}\``,
+        `\`npm install --omit=dev --include=optional --ignore-scripts --prefix ${folder}\``,
       { cause },
     );
   }

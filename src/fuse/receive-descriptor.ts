@@ -74,7 +74,7 @@ function loadKoffi(): Koffi {
     throw new Qcow2fsError(
       'MOUNT',
       `mounting as an ordinary user takes the npm package koffi, which cannot be loaded (${reason}): install it with ` +
-        `\`npm install --include=optional --ignore-scripts --prefix ${folder}\`, or run as root`,
+        `\`npm install --omit=dev --include=optional --ignore-scripts --prefix ${folder}\`, or run as root`,
       { data: { missing: MISSING_KOFFI }, cause },
     );
   }

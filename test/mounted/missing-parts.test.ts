@@ -128,7 +128,7 @@ function withoutPackages(names: readonly string[], body: () => void): void {
 }
 
 const KOFFI = ['koffi', '@koromix'];
-const INSTALL = `\`npm install --include=optional --ignore-scripts --prefix ${packageFolder}\``;
+const INSTALL = `\`npm install --omit=dev --include=optional --ignore-scripts --prefix ${packageFolder}\``;
 const KOFFI_IS_MISSING =
   "mounting as an ordinary user takes the npm package koffi, which cannot be loaded (Cannot find module 'koffi'): " +
   `install it with ${INSTALL}, or run as root`;

@@ -153,6 +153,13 @@ describe('a mount of an ordinary user', () => {
       runAsOrdinaryUser([launcher, 'umount', place.mountpoint]);
       expect(findMount(place.mountpoint)).toBeUndefined();
     }));
+
+  test('that is dead can be unmounted by root', () =>
+    whileMounted(async (place) => {
+      await killWithWatchdog(daemonOf(place));
+      runCommand(QCOW2FS, ['umount', place.mountpoint]);
+      expect(findMount(place.mountpoint)).toBeUndefined();
+    }));
 });
 
 test('a mount of root is not for an ordinary user to unmount', () =>
