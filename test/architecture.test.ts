@@ -18,8 +18,9 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   filesystem: [],
   tree: ['filesystem', 'disk'],
   fuse: ['filesystem'],
+  'fuse-native': ['filesystem'],
   'open-image': ['disk', 'luks', 'storage', 'raw', 'qcow2'],
-  daemon: ['filesystem', 'tree', 'fuse', 'open-image', 'storage'],
+  daemon: ['filesystem', 'tree', 'fuse', 'fuse-native', 'open-image', 'storage'],
   demo: [],
   cli: ['daemon', 'demo', 'open-image'],
 };

@@ -2,7 +2,7 @@
 
 import fs from 'node:fs';
 import { type Command, Option } from 'commander';
-import { ON_MISSING } from '../daemon/mount-options.ts';
+import { ON_MISSING, TRANSPORT_CHOICES } from '../daemon/mount-options.ts';
 import { mountInBackground, mountInForeground } from '../daemon/start-daemon.ts';
 import { Qcow2fsError } from '../errors.ts';
 import { type MountFlags, toMountOptions } from './mount-flags.ts';
@@ -24,6 +24,7 @@ export function addMountCommand(program: Command, exit: (code: number) => void):
     )
     .option('-f, --foreground', 'stay in the foreground until it is unmounted')
     .option('--direct-io', 'do not keep what was read in the page cache')
+    .addOption(new Option('--transport <NAME>', 'how to speak to the kernel').choices(TRANSPORT_CHOICES))
     .option('--log-file <FILE>', 'write the messages of the background process to FILE')
     .option(
       '--passphrase-file <FILE>',

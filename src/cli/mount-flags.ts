@@ -1,7 +1,7 @@
 /** The options of `qcow2fs mount` as they come from the command line, and what they mean for the daemon. */
 
 import path from 'node:path';
-import type { MountOptions, OnMissing } from '../daemon/mount-options.ts';
+import type { MountOptions, OnMissing, TransportChoice } from '../daemon/mount-options.ts';
 import { Qcow2fsError } from '../errors.ts';
 import type { ChainOptions } from '../open-image/layers.ts';
 import { passphraseSource } from './passphrases.ts';
@@ -17,6 +17,7 @@ export interface ChainFlags {
 export interface MountFlags extends ChainFlags {
   readonly foreground?: boolean;
   readonly directIo?: boolean;
+  readonly transport?: TransportChoice;
   readonly logFile?: string;
   readonly passphraseFile?: readonly string[];
   readonly onMissing?: OnMissing;
@@ -36,7 +37,7 @@ export interface MountFlags extends ChainFlags {
 /** @throws Qcow2fsError USAGE for flags that name a file of one image when there are several. */
 export function toMountOptions(imagePaths: readonly string[], mountpoint: string, flags: MountFlags): MountOptions {
   if (imagePaths.length > 1) requireNoFileOfOne(flags);
-  const { uid, gid, umask, fsname, logFile, maxRead } = flags;
+  const { uid, gid, umask, fsname, logFile, maxRead, transport } = flags;
   return {
     imagePaths,
     mountpoint,
@@ -55,6 +56,7 @@ export function toMountOptions(imagePaths: readonly string[], mountpoint: string
       extra: flags.kernelFlags ?? [],
       ...(fsname === undefined ? {} : { source: fsname }),
     },
+    ...(transport === undefined ? {} : { transport }),
     ...(logFile === undefined ? {} : { logFile }),
     ...(maxRead === undefined ? {} : { maxReadBytes: maxRead }),
   };

@@ -1,6 +1,6 @@
 /** `-o NAME,NAME=VALUE,…`: the options of mount(8) and of FUSE file systems, and all that `qcow2fs mount` has besides. */
 
-import { ON_MISSING, type OnMissing } from '../daemon/mount-options.ts';
+import { ON_MISSING, type OnMissing, TRANSPORT_CHOICES, type TransportChoice } from '../daemon/mount-options.ts';
 import { Qcow2fsError } from '../errors.ts';
 import type { MountFlags } from './mount-flags.ts';
 
@@ -41,6 +41,7 @@ const ROWS = new Map<string, Row>([
   ['foreground', { flags: { foreground: true } }],
   ['direct-io', { flags: { directIo: true } }],
   ['direct_io', { flags: { directIo: true } }],
+  ['transport', { toFlags: (value) => ({ transport: toTransport(value) }) }],
   ['no-backing', { flags: { backing: false } }],
   ['backing', { toFlags: (backing) => ({ backing }) }],
   ['data-file', { toFlags: (dataFile) => ({ dataFile }) }],
@@ -124,6 +125,12 @@ function toOnMissing(value: string): OnMissing {
   const found = ON_MISSING.find((word) => word === value);
   if (found !== undefined) return found;
   throw wrong(`on-missing=${value}`, `it is one of ${ON_MISSING.join(', ')}`);
+}
+
+function toTransport(value: string): TransportChoice {
+  const transport = TRANSPORT_CHOICES.find((choice) => choice === value);
+  if (transport !== undefined) return transport;
+  throw wrong(`transport=${value}`, `it is one of ${TRANSPORT_CHOICES.join(', ')}`);
 }
 
 function requireSubtype(value: string): MountFlags {

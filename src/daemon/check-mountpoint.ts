@@ -5,7 +5,8 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { notUtf8Hint } from '../common/names.ts';
 import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
-import { FSTYPE } from '../fuse/mount.ts';
+import { FSTYPE } from '../fuse/kernel-mount.ts';
+import { isRoot } from '../fuse/mounter.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
 import { unmountLazily } from '../fuse/unmount.ts';
 import type { MountOptions } from './mount-options.ts';
@@ -20,10 +21,10 @@ export const AUTOFS = 'autofs';
  */
 export async function checkMountpoint(options: MountOptions): Promise<string> {
   const { mountpoint, imagePaths, logFile, isNonEmptyAllowed } = options;
-  requireRoot('mounting');
   const mount = findMountAt(mountpoint);
   if (mount !== undefined && mount.fsType !== AUTOFS) await removeDeadMount(mount, mountpoint);
-  requireDirectory(mountpoint);
+  const stat = requireDirectory(mountpoint);
+  if (!isRoot()) requireOwnDirectory(mountpoint, stat);
   const resolved = resolveSymlinks(mountpoint);
   const hidden = imagePaths.find((imagePath) => isBelow(resolved, imagePath));
   if (hidden !== undefined) {
@@ -43,10 +44,17 @@ export async function checkMountpoint(options: MountOptions): Promise<string> {
   return resolved;
 }
 
-/** @throws Qcow2fsError MOUNT for every other user. */
-export function requireRoot(action: string): void {
-  if (process.geteuid?.() === 0) return;
-  throw new Qcow2fsError('MOUNT', `${action} needs root for now: run it with sudo`);
+/**
+ * Ordinary users unmount what they have mounted themselves; root unmounts everything.
+ * @throws Qcow2fsError MOUNT.
+ */
+export function requireOwnMount({ mountpoint, userId }: Mount, action: 'replace' | 'unmount'): void {
+  if (isRoot() || userId === process.geteuid?.()) return;
+  throw new Qcow2fsError(
+    'MOUNT',
+    `cannot ${action} the mount on ${mountpoint}: another user (uid ${userId}) made it; do it as that user or as root`,
+    { data: { mountpoint } },
+  );
 }
 
 /**
@@ -74,6 +82,7 @@ async function removeDeadMount(mount: Mount, mountpoint: string): Promise<void> 
       `${mount.source} is mounted there already; unmount it with \`qcow2fs umount ${mountpoint}\``,
     );
   }
+  requireOwnMount(mount, 'replace');
   const { isOk, message } = await unmountLazily(mount);
   if (!isOk) throw refuse(mountpoint, `a mount whose daemon is dead cannot be removed: ${message}`);
   // Dead mounts may lie on top of each other.
@@ -81,7 +90,7 @@ async function removeDeadMount(mount: Mount, mountpoint: string): Promise<void> 
   if (next !== undefined && next.fsType !== AUTOFS) await removeDeadMount(next, mountpoint);
 }
 
-function requireDirectory(mountpoint: string): void {
+function requireDirectory(mountpoint: string): fs.Stats {
   let stat: fs.Stats;
   try {
     stat = fs.statSync(mountpoint);
@@ -91,6 +100,21 @@ function requireDirectory(mountpoint: string): void {
     throw refuse(mountpoint, `it does not exist${remedy}`, cause);
   }
   if (!stat.isDirectory()) throw refuse(mountpoint, 'it is not a directory; choose an empty directory');
+  return stat;
+}
+
+/** As fusermount3 sees it (check_perm in util/fusermount.c of libfuse). */
+function requireOwnDirectory(mountpoint: string, { mode, uid }: fs.Stats): void {
+  const isSticky = (mode & 0o1000) !== 0;
+  const reason = 'as an ordinary user you can mount only on a directory that you may write to';
+  if (isSticky && uid !== process.geteuid?.()) {
+    throw refuse(mountpoint, `${reason} and, as it is sticky, own; choose or create one of your own`);
+  }
+  try {
+    fs.accessSync(mountpoint, fs.constants.W_OK);
+  } catch (cause) {
+    throw refuse(mountpoint, `${reason}; choose or create one of your own`, cause);
+  }
 }
 
 /** A mount over something is an accident more often than not: FUSE file systems have asked for `nonempty` since long. */

@@ -1,21 +1,21 @@
 /**
  * The process that serves one mount, from opening the image to the end of the mount. Its main thread never touches the
- * mount: it would wait for its own workers, and could then not even be killed.
+ * mount: it would wait for its own workers or for itself, and could then not even be killed.
  */
 
-import fs from 'node:fs';
 import { warn } from '../common/logging.ts';
-import { mountDevice, openDevice } from '../fuse/mount.ts';
+import type { FileSystem } from '../filesystem/file-system.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
-import { raiseReadAhead } from '../fuse/read-ahead.ts';
 import { unmountLazily } from '../fuse/unmount.ts';
 import { startWatchdog } from '../fuse/watchdog.ts';
 import type { LayerKey } from '../open-image/layer-keys.ts';
+import { chooseSession } from './choose-session.ts';
 import { forgetLayerKeys, receiveKeys } from './key-pipe.ts';
 import type { DaemonOptions } from './mount-options.ts';
 import type { ServedImages } from './served-images.ts';
+import type { Session } from './session.ts';
 import { Stopper } from './stopper.ts';
-import { type PoolEnd, WorkerPool } from './worker-pool.ts';
+import type { PoolEnd } from './worker-pool.ts';
 
 /** Where the file system comes from. */
 export interface ImageSource {
@@ -23,6 +23,8 @@ export interface ImageSource {
   open(options: DaemonOptions, keys: readonly LayerKey[]): Promise<ServedImages>;
   /** No thread uses it any more. */
   close?(served: ServedImages): void;
+  /** The file system, for this thread. */
+  createFileSystem(served: ServedImages): FileSystem | Promise<FileSystem>;
   /** The script of a worker thread that serves it. */
   readonly workerEntry: URL;
 }
@@ -38,21 +40,32 @@ export async function runDaemon(
   onReady: (stopper: Stopper) => void,
 ): Promise<number> {
   const served = await openImages(options, source);
-  const fd = openDevice();
-  const serveOptions = { directIo: options.directIo };
-  const pool = new WorkerPool({ entry: source.workerEntry, fd, served, options: serveOptions });
   try {
-    // Before the mount: what keeps a worker from serving leaves nothing behind.
-    await pool.start();
-    const stopper = new Stopper(mountDevice(fd, options.mountpoint, options.kernel));
-    const mount = await stopper.mounting;
-    await serveUntilReady(pool, mount);
-    return await serveUntilEnd(pool, mount, stopper, fd, onReady);
-  } catch (error) {
-    await pool.abandon();
-    throw error;
+    return await serveImages(options, source, served, onReady);
   } finally {
     source.close?.(served);
+  }
+}
+
+async function serveImages(
+  options: DaemonOptions,
+  source: ImageSource,
+  served: ServedImages,
+  onReady: (stopper: Stopper) => void,
+): Promise<number> {
+  const poolOptions = { entry: source.workerEntry, served, options: { directIo: options.directIo } };
+  const session = chooseSession(options.transport, poolOptions, () => source.createFileSystem(served));
+  try {
+    // Before the mount: what keeps it from being served leaves nothing behind.
+    await session.start();
+    const mounting = session.mount(options.mountpoint, options.kernel);
+    const stopper = new Stopper(mounting);
+    const { mount } = await mounting;
+    await serveUntilReady(session, mount);
+    return await serveUntilEnd(session, mount, stopper, onReady);
+  } catch (error) {
+    await session.abandon();
+    throw error;
   }
 }
 
@@ -65,11 +78,10 @@ async function openImages(options: DaemonOptions, source: ImageSource): Promise<
   }
 }
 
-async function serveUntilReady(pool: WorkerPool, mount: Mount): Promise<void> {
+async function serveUntilReady(session: Session, mount: Mount): Promise<void> {
   startWatchdog(mount);
   try {
-    await pool.serveMount();
-    raiseReadAhead(mount);
+    await session.serve();
   } catch (error) {
     await unmountLazily(mount);
     throw error;
@@ -77,10 +89,9 @@ async function serveUntilReady(pool: WorkerPool, mount: Mount): Promise<void> {
 }
 
 async function serveUntilEnd(
-  pool: WorkerPool,
+  session: Session,
   mount: Mount,
   stopper: Stopper,
-  fd: number,
   onReady: (stopper: Stopper) => void,
 ): Promise<number> {
   try {
@@ -89,9 +100,8 @@ async function serveUntilEnd(
     // The process that wanted the mount is gone.
     stopper.stop();
   }
-  const end = await pool.ended;
-  // If no worker is left, this aborts the connection: who waits for a reply gets an error now.
-  fs.closeSync(fd);
+  const end = await session.ended;
+  session.close();
   return toExitCode(end, mount, stopper);
 }
 

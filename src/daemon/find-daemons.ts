@@ -7,13 +7,13 @@ import type { DaemonOptions } from './mount-options.ts';
 /** The end of the path of a daemon's script; its next argument is the JSON of its options. */
 const SCRIPT = path.join('daemon', 'main.js');
 
-/** The pids of the daemons for `mountpoint` (as in mountinfo) that this process can see. */
-export function findDaemons(mountpoint: string): number[] {
+/** The pids of the daemons of user `uid` for `mountpoint` (as in mountinfo) that this process can see. */
+export function findDaemons(mountpoint: string, uid: number | undefined = process.getuid?.()): number[] {
   return fs
     .readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
-    .filter((pid) => isInOurNamespace(pid) && daemonMountpoint(pid) === mountpoint);
+    .filter((pid) => isOfUserHere(pid, uid) && daemonMountpoint(pid) === mountpoint);
 }
 
 /**
@@ -32,10 +32,12 @@ export function hasEnded(pid: number): boolean {
 }
 
 /** Anybody may start a process with such a command line, and one in a container means a path of its own. */
-function isInOurNamespace(pid: number): boolean {
+function isOfUserHere(pid: number, uid: number | undefined): boolean {
   try {
-    const isOurs = fs.statSync(`/proc/${pid}`).uid === process.getuid?.();
-    return isOurs && fs.readlinkSync(`/proc/${pid}/ns/mnt`) === fs.readlinkSync('/proc/self/ns/mnt');
+    return (
+      fs.statSync(`/proc/${pid}`).uid === uid &&
+      fs.readlinkSync(`/proc/${pid}/ns/mnt`) === fs.readlinkSync('/proc/self/ns/mnt')
+    );
   } catch {
     // It has ended since the listing.
     return false;

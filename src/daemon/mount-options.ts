@@ -1,6 +1,6 @@
 /** What is to be mounted, where and how. */
 
-import type { KernelMountOptions } from '../fuse/mount.ts';
+import type { KernelMountOptions } from '../fuse/kernel-mount.ts';
 import type { PassphraseSource } from '../open-image/layer-keys.ts';
 import type { ChainOptions } from '../open-image/layers.ts';
 import type { OwnershipOverride } from '../tree/ownership.ts';
@@ -13,12 +13,18 @@ export const ON_MISSING = ['error', 'zero'] as const;
  */
 export type OnMissing = (typeof ON_MISSING)[number];
 
+/** How the kernel is spoken to: with its own protocol, through the package fuse-native, or what is there. */
+export const TRANSPORT_CHOICES = ['auto', 'kernel', 'fuse-native'] as const;
+export type TransportChoice = (typeof TRANSPORT_CHOICES)[number];
+
 export interface MountOptions {
   /** At least one; several get a folder each. */
   readonly imagePaths: readonly string[];
   readonly mountpoint: string;
   /** Reads bypass the page cache. */
   readonly directIo: boolean;
+  /** `auto` unless given. */
+  readonly transport?: TransportChoice;
   /** Where a daemon in the background writes its warnings; without it, to the system log. */
   readonly logFile?: string;
   /** What is said about its backing files. */
@@ -43,6 +49,7 @@ export interface DaemonOptions {
   /** Without symlinks: as it will stand in /proc/self/mountinfo. */
   readonly mountpoint: string;
   readonly directIo: boolean;
+  readonly transport: TransportChoice;
   /** The starting process stays: the daemon stops when it ends. */
   readonly isForeground: boolean;
   readonly chain: ChainOptions;

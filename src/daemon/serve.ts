@@ -27,8 +27,8 @@ export async function serve(
   }
   const control = new WorkerControl(data.control);
   post({ type: 'ready', threadId: kernelThreadId() });
-  control.waitForMount();
-  const end = runSessionLoop(data.fd, new Exchange(fileSystem, data.options), control, data.slot, {
+  const fd = control.waitForMount();
+  const end = runSessionLoop(fd, new Exchange(fileSystem, data.options), control, data.slot, {
     onInitialized: (outcome) => post({ type: 'initialized', outcome }),
     onLastWorkerBusy: () => post({ type: 'growth-wanted' }),
   });

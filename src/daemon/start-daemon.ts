@@ -6,8 +6,8 @@ import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { Qcow2fsError } from '../errors.ts';
+import type { KernelMountOptions } from '../fuse/kernel-mount.ts';
 import { MAX_READ_BYTES } from '../fuse/limits.ts';
-import type { KernelMountOptions } from '../fuse/mount.ts';
 import { findMount } from '../fuse/mountinfo.ts';
 import { type LayerKey, unlockImages } from '../open-image/layer-keys.ts';
 import { NO_CHAIN_OPTIONS } from '../open-image/layers.ts';
@@ -82,10 +82,11 @@ async function prepare(
   const chain = options.chain ?? NO_CHAIN_OPTIONS;
   const { passphrasesOf } = options;
   const keys = passphrasesOf === undefined ? [] : await unlockImages(imagePaths, passphrasesOf, chain);
-  const daemonOptions = {
+  const daemonOptions: DaemonOptions = {
     imagePaths,
     mountpoint,
     directIo: options.directIo,
+    transport: options.transport ?? 'auto',
     isForeground,
     chain,
     onMissing: options.onMissing ?? ('error' as const),

@@ -1,11 +1,14 @@
 /** `qcow2fs umount`. */
 
+import fs from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { warn } from '../common/logging.ts';
 import { Qcow2fsError } from '../errors.ts';
-import { FSTYPE } from '../fuse/mount.ts';
+import { FSTYPE } from '../fuse/kernel-mount.ts';
+import { isRoot } from '../fuse/mounter.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
 import { unmountIdle, unmountLazily } from '../fuse/unmount.ts';
-import { isDead, requireRoot } from './check-mountpoint.ts';
+import { isDead, requireOwnMount } from './check-mountpoint.ts';
 import { findDaemons, hasEnded } from './find-daemons.ts';
 import { describeMountUsers } from './mount-users.ts';
 import { findMountAt } from './mountpoint-path.ts';
@@ -15,17 +18,22 @@ const POLL_MS = 10;
 const PATIENCE_MS = 10_000;
 
 /**
- * Removes the mount and waits until its daemon has ended, so that the image is no longer open.
- * @throws Qcow2fsError MOUNT: not a mount of ours, still in use, or not allowed.
+ * Removes the mount and waits until its daemon has ended, so that the image is no longer open. Where nothing is mounted,
+ * it only says so: what was wanted is true.
+ * @throws Qcow2fsError MOUNT: no such directory, not a mount of ours, still in use, or not allowed.
  */
 export async function unmount(mountpoint: string): Promise<void> {
   const mount = findMountAt(mountpoint);
-  if (mount === undefined) throw refuse(mountpoint, 'nothing is mounted there');
+  if (mount === undefined) {
+    if (!fs.existsSync(mountpoint)) throw refuse(mountpoint, 'there is no such directory');
+    warn(`nothing is mounted on ${mountpoint}`);
+    return;
+  }
   if (mount.fsType !== FSTYPE) {
     throw refuse(mountpoint, `what is mounted there is not a qcow2 image but ${mount.fsType}; use umount`);
   }
-  requireRoot('unmounting');
-  const daemons = findDaemons(mount.mountpoint);
+  requireOwnMount(mount, 'unmount');
+  const daemons = findDaemons(mount.mountpoint, mount.userId);
   await (isDead(mount) ? removeDead(mount) : removeLive(mount));
   await waitForEnd(mount, daemons);
 }
@@ -43,7 +51,7 @@ async function removeLive(mount: Mount): Promise<void> {
     throw refuse(
       mountpoint,
       `it is in use by ${users === '' ? 'something that this user cannot see' : users}; close that and try again, or ` +
-        `detach it with \`umount -l ${mountpoint}\`: then it ends with its last user`,
+        `detach it with \`${isRoot() ? 'umount -l' : 'fusermount3 -u -z'} ${mountpoint}\`: then it ends with its last user`,
     );
   }
   if (result === 'failed') throw refuse(mountpoint, message);

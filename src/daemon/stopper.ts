@@ -16,12 +16,12 @@ const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 export class Stopper {
   /** Of the process, once the mount has ended. */
   exitCode = 0;
-  readonly mounting: Promise<Mount>;
+  readonly #mounting: Promise<{ readonly mount: Mount }>;
   #stopCount = 0;
 
   /** From now on signals and uncaught errors lead here; before there is a mount they just end the process. */
-  constructor(mounting: Promise<Mount>) {
-    this.mounting = mounting;
+  constructor(mounting: Promise<{ readonly mount: Mount }>) {
+    this.#mounting = mounting;
     for (const signal of STOP_SIGNALS) process.on(signal, () => this.stop());
     process.on('uncaughtException', (error) => this.#fail(error));
   }
@@ -33,8 +33,8 @@ export class Stopper {
   /** Removes the mount, at the latest when its last user is gone. The second time at once, whatever that costs them. */
   stop(): void {
     this.#stopCount++;
-    void this.mounting
-      .then((mount) => (this.#stopCount > 1 ? forceEnd(mount) : removeMount(mount)))
+    void this.#mounting
+      .then(({ mount }) => (this.#stopCount > 1 ? forceEnd(mount) : removeMount(mount)))
       .catch((error: unknown) => warn(`stopping failed: ${messageOf(error)}`));
   }
 

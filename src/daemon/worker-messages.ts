@@ -7,7 +7,6 @@ import type { ServedImages } from './served-images.ts';
 
 /** `workerData` of a worker. */
 export interface WorkerData {
-  readonly fd: number;
   readonly slot: number;
   readonly served: ServedImages;
   readonly control: SharedArrayBuffer;

@@ -32,8 +32,6 @@ export type PoolEnd = SessionEnd | 'failed';
 export interface WorkerPoolOptions {
   /** The script of a worker: it gets `WorkerData` and posts `WorkerMessage`s. */
   readonly entry: URL;
-  /** The open device. */
-  readonly fd: number;
   readonly served: ServedImages;
   readonly options: ServeOptions;
 }
@@ -56,6 +54,8 @@ export class WorkerPool {
   readonly #initialized = withResolvers<void>();
   readonly #resolveEnded: (end: PoolEnd) => void;
   #isInitialized = false;
+  /** -1 before the mount: no request can be lost then. */
+  #fd = -1;
   #canStartMore = true;
   #end: SessionEnd | undefined;
   #vainCrashCount = 0;
@@ -81,11 +81,12 @@ export class WorkerPool {
   }
 
   /**
-   * Lets the workers serve; resolves when FUSE_INIT is answered, and the tree with it.
+   * Lets the workers serve the mount of the open device `fd`; resolves when FUSE_INIT is answered, and the tree with it.
    * @throws Qcow2fsError MOUNT.
    */
-  serveMount(): Promise<void> {
-    this.#control.announceMount();
+  serveMount(fd: number): Promise<void> {
+    this.#fd = fd;
+    this.#control.announceMount(fd);
     return this.#initialized.promise;
   }
 
@@ -100,8 +101,8 @@ export class WorkerPool {
   }
 
   #startWorker(slot: number): void {
-    const { entry, fd, served, options } = this.#options;
-    const workerData: WorkerData = { fd, slot, served, control: this.#memory, options };
+    const { entry, served, options } = this.#options;
+    const workerData: WorkerData = { slot, served, control: this.#memory, options };
     const worker = { thread: new Worker(entry, { workerData }), isReady: false };
     this.#workers.set(slot, worker);
     log('worker %d starts', slot);
@@ -157,7 +158,7 @@ export class WorkerPool {
   #answerLostRequest(lost: LostRequest): void {
     const reply = Buffer.alloc(OUT_HEADER_BYTES);
     const length = encodeOutHeader(reply, 0, ERRNO.EIO, lost.uniqueLow, lost.uniqueHigh);
-    writeDevice(this.#options.fd, reply, length);
+    writeDevice(this.#fd, reply, length);
   }
 
   #onCrash(slot: number, worker: PoolWorker, circumstances: string): void {

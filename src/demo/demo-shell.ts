@@ -78,8 +78,9 @@ export class DemoShell {
     if (!isMounted(`${this.folder}/${name}`)) return;
     await this.#spawn(`qcow2fs umount ${name}`, false);
     if (!isMounted(`${this.folder}/${name}`)) return;
-    const result = await this.#spawn(`umount --lazy --no-canonicalize "$PWD/${name}"`, false);
-    if (result.status !== 0) throw failure(`umount --lazy ${this.folder}/${name}`, result, 0);
+    const detach = process.getuid?.() === 0 ? 'umount --lazy --no-canonicalize' : 'fusermount3 -u -z';
+    const result = await this.#spawn(`${detach} "$PWD/${name}"`, false);
+    if (result.status !== 0) throw failure(`${detach} ${this.folder}/${name}`, result, 0);
   }
 
   /**

@@ -1,8 +1,7 @@
 /** The protocol without a mount: bytes of a request in, bytes of a reply out. */
 
-import { createLogger, warn } from '../common/logging.ts';
-import { messageOf, Qcow2fsError } from '../errors.ts';
 import { ERRNO, toErrno } from '../filesystem/errno.ts';
+import { logFailure } from '../filesystem/failure-log.ts';
 import type { Exchange } from './exchange.ts';
 import { type Operation, operationOf } from './operations.ts';
 import {
@@ -14,8 +13,6 @@ import {
   requestUniqueHigh,
   requestUniqueLow,
 } from './wire/headers.ts';
-
-const log = createLogger('fuse');
 
 /**
  * Handles the request in the first `requestBytes` bytes of `exchange.request`. Returns the length of the reply in
@@ -51,26 +48,10 @@ function run(exchange: Exchange, operation: Operation): number {
   try {
     return operation.handle(exchange);
   } catch (error) {
-    report(error, operation, exchange.node);
+    logFailure(error, operation.name, `node ${exchange.node}`);
     const errno = toErrno(error);
     // A name that does not exist is not thrown, so this is a node that the kernel still knows and the file system does
     // not. ESTALE makes the kernel look its path up again (retry_estale in fs/namei.c).
     return errno === ERRNO.ENOENT ? -ERRNO.ESTALE : -errno;
   }
-}
-
-/**
- * What a reader sees is only an errno, so the reason has to be in the log; once, since a reader may try again and again.
- */
-const warned = new Set<string>();
-const MAX_WARNING_COUNT = 100;
-
-function report(error: unknown, operation: Operation, node: number): void {
-  log('%s of node %d failed: %O', operation.name, node, error);
-  if (error instanceof Qcow2fsError && error.code === 'NOT_FOUND') return;
-  const isBug = !(error instanceof Qcow2fsError) || error.code === 'INTERNAL';
-  const message = isBug ? `${operation.name} failed unexpectedly: ${messageOf(error)}` : messageOf(error);
-  if (warned.has(message) || warned.size >= MAX_WARNING_COUNT) return;
-  warned.add(message);
-  warn(message);
 }

@@ -16,6 +16,8 @@ export interface Mount {
   readonly escapedMountpoint: string;
   readonly fsType: string;
   readonly source: string;
+  /** Of a FUSE mount: the user who mounted it. */
+  readonly userId: number | undefined;
 }
 
 /** All mounts of this process's mount namespace; of those on one mountpoint the last is the one that is seen. */
@@ -38,7 +40,8 @@ export function decodeMountinfo(text: string): Mount[] {
     const fields = line.split(' ');
     const separator = fields.indexOf('-', 6);
     const [, , device, , escapedMountpoint] = fields;
-    const [fsType, source] = fields.slice(separator + 1);
+    const [fsType, source, superOptions = ''] = fields.slice(separator + 1);
+    const [, userId] = /(?:^|,)user_id=(\d+)/.exec(superOptions) ?? [];
     if (separator < 0 || device === undefined || escapedMountpoint === undefined || fsType === undefined) return [];
     return [
       {
@@ -47,6 +50,7 @@ export function decodeMountinfo(text: string): Mount[] {
         escapedMountpoint,
         fsType: unescapeOctal(fsType),
         source: unescapeOctal(source ?? ''),
+        userId: userId === undefined ? undefined : Number(userId),
       },
     ];
   });

@@ -1,4 +1,4 @@
-/** Runs mount(8) and umount(8) without blocking the main thread, which must stay free for its workers. */
+/** Runs mount(8), umount(8) and fusermount3 without blocking the main thread, which must stay free for its workers. */
 
 import { spawn } from 'node:child_process';
 import { messageOf, Qcow2fsError } from '../errors.ts';
@@ -9,16 +9,27 @@ export interface ToolResult {
   readonly message: string;
 }
 
+export interface ToolExtras {
+  /** Becomes its descriptor 3. */
+  readonly extraFd?: number;
+  /** Variables on top of this process's own. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
 /**
- * Runs mount(8) or umount(8), whose last argument is the mountpoint; `extraFd` becomes its descriptor 3.
+ * Runs a tool whose last argument is the mountpoint.
  * @throws Qcow2fsError MOUNT when it cannot be started at all.
  */
-export function runTool(command: string, args: readonly string[], extraFd?: number): Promise<ToolResult> {
+export function runTool(
+  command: string,
+  args: readonly string[],
+  { extraFd, env = {} }: ToolExtras = {},
+): Promise<ToolResult> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
       stdio: ['ignore', 'ignore', 'pipe', ...(extraFd === undefined ? [] : [extraFd])],
       // Its messages are matched and shown.
-      env: { ...process.env, LC_ALL: 'C' },
+      env: { ...process.env, ...env, LC_ALL: 'C' },
     });
     let stderr = '';
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
@@ -37,7 +48,7 @@ export function runTool(command: string, args: readonly string[], extraFd?: numb
 function reasonIn(stderr: string, mountpoint: string): string {
   const line = stderr.trim().split('\n', 1)[0] ?? '';
   return line
-    .replace(/^u?mount: /, '')
+    .replace(/^(u?mount|fusermount3?): /, '')
     .replace(`${mountpoint}: `, '')
     .replace(/\.$/, '');
 }

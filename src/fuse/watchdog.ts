@@ -9,10 +9,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import type { Socket } from 'node:net';
 import { warn } from '../common/logging.ts';
 import { messageOf } from '../errors.ts';
+import { unmountCommand } from './mounter.ts';
 import type { Mount } from './mountinfo.ts';
 
 /**
- * $1 mountpoint, $2 MAJ:MIN, $3 mountpoint as in mountinfo. Signals to a terminal's or session's processes must not end
+ * $1 MAJ:MIN, $2 mountpoint as in mountinfo, then the command that removes it. Signals to a terminal's or session's processes must not end
  * it before the daemon. The last line of the mountpoint is the mount that is seen there, and only that one would be removed:
  * if it has another MAJ:MIN, somebody mounted something newer.
  */
@@ -21,15 +22,16 @@ trap '' INT TERM HUP
 while read -r _; do :; done
 seen=
 while read -r _ _ device _ point _; do
-  if [ "$point" = "$3" ]; then seen=$device; fi
+  if [ "$point" = "$2" ]; then seen=$device; fi
 done < /proc/self/mountinfo
-if [ "$seen" = "$2" ]; then exec umount -l -c -- "$1"; fi
+if [ "$seen" = "$1" ]; then shift 2; exec "$@"; fi
 `;
 
 export function startWatchdog(mount: Mount): ChildProcess {
+  const removal = [...unmountCommand('lazy'), mount.mountpoint];
   const child = spawn(
     '/bin/sh',
-    ['-c', SCRIPT, 'qcow2fs-watchdog', mount.mountpoint, mount.device, mount.escapedMountpoint],
+    ['-c', SCRIPT, 'qcow2fs-watchdog', mount.device, mount.escapedMountpoint, ...removal],
     // In a session of its own, and with a working directory that keeps nothing busy.
     { detached: true, cwd: '/', stdio: ['pipe', 'ignore', 'ignore'] },
   );

@@ -9,7 +9,7 @@
  * |--------|-------------------------------------------------------------|
  * | 0      | workers that do not handle a request: they read, or write   |
  * | 1      | 1 while a wish for one more worker is with main             |
- * | 2      | 1 once the file system is mounted                           |
+ * | 2      | descriptor of the device once it is mounted; 0 before       |
  * | 3      | requests done by all workers, modulo 2^32                   |
  * | 4 + 3s | slot s: state                                               |
  * | 5 + 3s | slot s: `unique` of its request, low half                   |
@@ -18,7 +18,7 @@
 
 const IDLE_COUNT = 0;
 const GROWTH_WANTED = 1;
-const MOUNTED = 2;
+const DEVICE_FD = 2;
 const REPLY_COUNT = 3;
 const SLOTS = 4;
 const SLOT_WORDS = 3;
@@ -54,14 +54,15 @@ export class WorkerControl {
   }
 
   /** Main: read(2) on the device works from now on; before the mount it is EPERM. */
-  announceMount(): void {
-    Atomics.store(this.#words, MOUNTED, 1);
-    Atomics.notify(this.#words, MOUNTED);
+  announceMount(fd: number): void {
+    Atomics.store(this.#words, DEVICE_FD, fd);
+    Atomics.notify(this.#words, DEVICE_FD);
   }
 
-  /** Worker: blocks its thread until `announceMount`. */
-  waitForMount(): void {
-    Atomics.wait(this.#words, MOUNTED, 0);
+  /** Worker: blocks its thread until `announceMount`, and returns the descriptor of the device. */
+  waitForMount(): number {
+    Atomics.wait(this.#words, DEVICE_FD, 0);
+    return Atomics.load(this.#words, DEVICE_FD);
   }
 
   /** Worker: its loop begins. */

@@ -45,7 +45,7 @@ describe('options', () => {
     expect(
       flagsOf(
         'passphrase-file=/a,passphrase-file=/b',
-        'allow-path=/c,backing=/d,data-file=/e,log-file=/f,direct_io,foreground',
+        'allow-path=/c,backing=/d,data-file=/e,log-file=/f,direct_io,foreground,transport=kernel',
       ),
     ).toEqual({
       passphraseFile: ['/a', '/b'],
@@ -55,6 +55,7 @@ describe('options', () => {
       logFile: '/f',
       directIo: true,
       foreground: true,
+      transport: 'kernel',
     });
     expect(flagsOf('no-backing,direct-io')).toEqual({ backing: false, directIo: true });
   });
@@ -80,6 +81,7 @@ test.each([
   ['umask=1000', '-o umask=1000: it needs an octal number up to 777, such as 077'],
   ['max_read=1k', '-o max_read=1k: it needs a number of bytes, at least 4096'],
   ['max_read=0', '-o max_read=0: it needs a number of bytes, at least 4096'],
+  ['transport=tcp', '-o transport=tcp: it is one of auto, kernel, fuse-native'],
   ['subtype=x', '-o subtype=x: the type of a mount is always fuse.qcow2fs, by which `qcow2fs umount` knows it'],
 ])('%s is wrong use, by name', (option, message) => {
   const error = catchError(() => flagsOf(`ro,${option}`));

@@ -21,7 +21,10 @@ export function copyCheckout(folder: string): void {
 
 function productionModules(): string[] {
   const { packages } = readJson('package-lock.json') as { packages: Record<string, { dev?: boolean }> };
-  return Object.keys(packages).filter((name) => name !== '' && packages[name]?.dev !== true);
+  return Object.keys(packages).filter(
+    // Optional packages for other machines are in the list as well.
+    (name) => name !== '' && packages[name]?.dev !== true && fs.existsSync(path.join(packageFolder, name)),
+  );
 }
 
 function copy(folder: string, names: readonly string[]): void {

@@ -5,7 +5,7 @@ describe('decodeMountinfo', () => {
   it('finds the fields around any number of optional ones', () => {
     const text = [
       '36 35 98:0 /mnt1 /mnt/parent rw,noatime master:1 shared:7 - ext3 /dev/root rw,errors=continue',
-      '40 35 0:43 / /mnt/image rw,nosuid - fuse.qcow2fs /images/a.qcow2 rw,user_id=0',
+      '40 35 0:43 / /mnt/image rw,nosuid - fuse.qcow2fs /images/a.qcow2 rw,user_id=1000,group_id=7',
       '',
     ].join('\n');
     expect(decodeMountinfo(text)).toEqual([
@@ -15,6 +15,7 @@ describe('decodeMountinfo', () => {
         escapedMountpoint: '/mnt/parent',
         fsType: 'ext3',
         source: '/dev/root',
+        userId: undefined,
       },
       {
         device: '0:43',
@@ -22,6 +23,7 @@ describe('decodeMountinfo', () => {
         escapedMountpoint: '/mnt/image',
         fsType: 'fuse.qcow2fs',
         source: '/images/a.qcow2',
+        userId: 1000,
       },
     ]);
   });

@@ -5,46 +5,18 @@ import { describe, expect, test } from 'vitest';
 import { snapshotEntry } from '../oracle/damage-sample.ts';
 import { DamagedImage } from '../oracle/damaged-image.ts';
 import { changeSnapshot, createEncryptedImage, type EncryptedImage, writeEncrypted } from '../oracle/encrypted.ts';
-import { applySnapshot, resizeImage } from '../oracle/qemu.ts';
+import { runMachine, VM_STATE_OFFSET, vmStateByQemu } from '../oracle/vm-state.ts';
 import { withMount } from '../support/mounted-image.ts';
 import { runCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 
 const DISK_BYTES = 64 << 20;
-/** What the L2 tables of the disk map, rounded up to a whole table of 64 KiB: there the VM state begins. */
-const VM_STATE_OFFSET = 512 << 20;
-
-/** A machine without a guest: it saves itself twice, with a write in between. */
-function saveMachine(image: string): void {
-  const commands = ['savevm one', 'qemu-io disk "write -P 7 0 1M"', 'savevm two', 'quit'];
-  const machine = ['-S', '-machine', 'pc,accel=tcg', '-m', '32', '-nodefaults', '-display', 'none', '-serial', 'none'];
-  const drive = `file=${image},format=qcow2,if=virtio,id=disk`;
-  const input = `${commands.join('\n')}\n`;
-  runCommand('qemu-system-x86_64', [...machine, '-monitor', 'stdio', '-drive', drive], { input });
-}
-
-/** A disk that is grown over its VM state shows that as its own data: so QEMU reads it. */
-function vmStateByQemu(folder: string, image: string, id: string, lengthBytes: number): Buffer {
-  const copy = `${folder}/copy.qcow2`;
-  fs.copyFileSync(image, copy);
-  applySnapshot(copy, id);
-  expect(resizeImage(copy, VM_STATE_OFFSET + (64 << 20))).toBe(true);
-  runCommand('qemu-img', ['convert', '-O', 'raw', copy, `${folder}/copy.raw`]);
-  const file = fs.openSync(`${folder}/copy.raw`, 'r');
-  try {
-    const bytes = Buffer.alloc(lengthBytes);
-    expect(fs.readSync(file, bytes, 0, lengthBytes, VM_STATE_OFFSET)).toBe(lengthBytes);
-    return bytes;
-  } finally {
-    fs.closeSync(file);
-  }
-}
 
 test('vmstate.bin is what QEMU saved, to the byte, and only in snapshots that have it', () =>
   withTemporaryFolder(async (folder) => {
     const image = `${folder}/machine.qcow2`;
     runCommand('qemu-img', ['create', '-q', '-f', 'qcow2', image, String(DISK_BYTES)]);
-    saveMachine(image);
+    runMachine(image, ['savevm one', 'qemu-io disk "write -P 7 0 1M"', 'savevm two']);
     runCommand('qemu-img', ['snapshot', '-c', 'disk only', image]);
     const { snapshots } = JSON.parse(runCommand('qemu-img', ['info', '--output=json', image])) as {
       snapshots: { id: string; name: string; 'vm-state-size': number }[];
@@ -98,7 +70,7 @@ describe('vmstate.bin of an encrypted image', () => {
     withTemporaryFolder(async (folder) => {
       const plain = `${folder}/machine.qcow2`;
       runCommand('qemu-img', ['create', '-q', '-f', 'qcow2', plain, String(DISK_BYTES)]);
-      saveMachine(plain);
+      runMachine(plain, ['savevm one']);
       const { snapshots } = JSON.parse(runCommand('qemu-img', ['info', '--output=json', plain])) as {
         snapshots: { id: string; 'vm-state-size': number }[];
       };

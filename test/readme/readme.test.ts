@@ -115,7 +115,9 @@ describe('README.md', () => {
       const { status, stderr } = tryCommand(path.join(packageFolder, 'bin/qcow2fs'), [
         ...[
           '-o',
-          value === undefined ? name : `${name}=4096`.replace('umask=4096', 'umask=077'),
+          value === undefined
+            ? name
+            : `${name}=4096`.replace('umask=4096', 'umask=077').replace('transport=4096', 'transport=auto'),
           '/nothing/image',
           '/nothing',
         ],

@@ -1,5 +1,5 @@
 /**
- * Runs before and after all tests: says at once what is missing, gives the run a temporary folder of its own, and fails
+ * Runs before and after all tests: says at once what is missing, gives the run a temporary folder and a user account of its own, and fails
  * the run if a mount, a loop device or a process is left behind in it.
  */
 
@@ -8,11 +8,23 @@ import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { loopDevicesBelow, mountsBelow, processesNaming } from './leftovers.ts';
+import { createOrdinaryUser, removeOrdinaryUser } from './ordinary-user.ts';
 import { runCommand } from './run-command.ts';
 
 const NEEDED_TOOLS = [
   ...['qemu-img', 'qemu-io', 'losetup', 'mkfs.ext4', 'mkfs.xfs', 'xfs_io', 'getfattr', 'setfacl', 'setpriv'],
-  ...['sfdisk', 'debugfs', 'sqlite3', 'qemu-system-x86_64', 'mount.fuse3', 'perl', 'fio'],
+  ...[
+    'mount.fuse3',
+    'fusermount3',
+    'unshare',
+    'useradd',
+    'perl',
+    'sfdisk',
+    'debugfs',
+    'sqlite3',
+    'qemu-system-x86_64',
+    'fio',
+  ],
 ];
 
 /** A daemon ends just after its mount: it gets this long. */
@@ -20,9 +32,10 @@ const GRACE_MS = 5_000;
 
 let runFolder: string;
 
-export function setup(): void {
+export async function setup(): Promise<void> {
   process.env.PATH += ':/usr/sbin:/sbin';
   requireEnvironment();
+  await createOrdinaryUser();
   // With the symlinks resolved, as the kernel and losetup name what is below it.
   runFolder = fs.mkdtempSync(path.join(fs.realpathSync(os.tmpdir()), 'qcow2fs-test-run-'));
   // Other users must reach the mounts in it: who may read them is what some tests are about.
@@ -38,6 +51,7 @@ export async function teardown(): Promise<void> {
     found = leftovers();
   }
   removeLeftovers();
+  await removeOrdinaryUser();
   fs.rmSync(runFolder, { recursive: true, force: true });
   if (found.length > 0) {
     process.exitCode = 1;
@@ -51,6 +65,9 @@ function requireEnvironment(): void {
     throw new Error(
       '/dev/fuse is missing: load the kernel module (modprobe fuse); in a container, pass --device /dev/fuse.',
     );
+  }
+  if ((fs.statSync('/dev/fuse').mode & 0o666) !== 0o666) {
+    throw new Error('/dev/fuse is for root only: run `chmod 0666 /dev/fuse`, which is its usual mode.');
   }
   const missing = NEEDED_TOOLS.filter((tool) => !isOnPath(tool));
   if (missing.length > 0) throw new Error(`Not installed: ${missing.join(', ')}. bin/set-up test installs them.`);

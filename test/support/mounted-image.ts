@@ -6,7 +6,8 @@ import { sha256OfFile } from './hash.ts';
 import { runCommand, tryCommand } from './run-command.ts';
 import { withTemporaryFolder } from './temporary-folder.ts';
 
-const QCOW2FS = fileURLToPath(new URL('../../bin/qcow2fs', import.meta.url));
+/** The launcher of this checkout. */
+export const QCOW2FS = fileURLToPath(new URL('../../bin/qcow2fs', import.meta.url));
 
 export interface MountOptions {
   /** Options of `qcow2fs mount`. */

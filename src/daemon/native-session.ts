@@ -1,0 +1,45 @@
+/** The main thread serves through fuse-native. */
+
+import type { FileSystem } from '../filesystem/file-system.ts';
+import { escapeOption, requireOldFusermount } from '../fuse/fusermount.ts';
+import { commonOptions, FSTYPE, requireMount } from '../fuse/kernel-mount.ts';
+import { isRoot } from '../fuse/mounter.ts';
+import { isMounted } from '../fuse/mountinfo.ts';
+import type { FuseNativeConstructor } from '../fuse-native/fuse-native-types.ts';
+import { mountFuseNative } from '../fuse-native/mount-fuse-native.ts';
+import type { Session } from './session.ts';
+import { withResolvers } from './with-resolvers.ts';
+import type { PoolEnd } from './worker-pool.ts';
+
+export function createNativeSession(
+  Fuse: FuseNativeConstructor,
+  createFileSystem: () => FileSystem | Promise<FileSystem>,
+  directIo: boolean,
+): Session {
+  const ended = withResolvers<PoolEnd>();
+  let fileSystem: FileSystem | undefined;
+  return {
+    ended: ended.promise,
+    async start() {
+      if (!isRoot()) requireOldFusermount();
+      fileSystem = await createFileSystem();
+    },
+    async mount(mountpoint, options) {
+      fileSystem ??= await createFileSystem();
+      const served = await mountFuseNative(Fuse, fileSystem, mountpoint, {
+        words: commonOptions(options),
+        subtype: FSTYPE.replace('fuse.', ''),
+        source: escapeOption(options.source),
+        directIo,
+      });
+      const mount = requireMount(mountpoint);
+      // libfuse leaves an aborted connection where it is mounted.
+      void served.ended.then(() => ended.resolve(isMounted(mount) ? 'aborted' : 'unmounted'));
+      return { mount };
+    },
+    // The tree can be read once it is mounted.
+    serve: async () => {},
+    close: () => {},
+    abandon: async () => {},
+  };
+}
