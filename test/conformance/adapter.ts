@@ -41,23 +41,22 @@ export interface Adapter {
   tryToWrite(attempt: WriteAttempt): Promise<void>;
 }
 
+/** The keys of `writes` in the agent. */
 export const WRITE_ATTEMPTS = [
-  ...[
-    'open',
-    'truncate',
-    'create',
-    'mkdir',
-    'symlink',
-    'link',
-    'unlink',
-    'rmdir',
-    'rename',
-    'chmod',
-    'chown',
-    'utimes',
-  ],
+  'open',
+  'truncate',
+  'create',
+  'mkdir',
+  'symlink',
+  'link',
+  'unlink',
+  'rmdir',
+  'rename',
+  'chmod',
+  'chown',
+  'utimes',
 ] as const;
-export type WriteAttempt = string;
+export type WriteAttempt = (typeof WRITE_ATTEMPTS)[number];
 
 export function errnoError(code: string): Error {
   return Object.assign(new Error(code), { code });

@@ -78,6 +78,31 @@ describe('a mount of an ordinary user', () => {
       expect(options).not.toContain('allow_other');
     }));
 
+  test.each(['kernel', 'fuse-native'])('may have any name for its image and its mountpoint: %s', (transport) =>
+    whileMounted((place) => {
+      const [image, mountpoint] = ['image', 'mnt'].map((name) => `${place.folder}/${name} a,b\\c #ü`);
+      if (image === undefined || mountpoint === undefined) return;
+      fs.copyFileSync(place.image, image);
+      fs.mkdirSync(mountpoint);
+      for (const path of [image, mountpoint]) fs.chownSync(path, ordinaryUser().uid, ordinaryUser().gid);
+      runAsOrdinaryUser([launcher, 'mount', '--transport', transport, image, mountpoint]);
+      expect(findMount(mountpoint)?.source).toBe(image);
+      expect(runAsOrdinaryUser(['ls', mountpoint]).split('\n')).toContain('snapshots');
+      runAsOrdinaryUser([launcher, 'umount', mountpoint]);
+      expect(findMount(mountpoint)).toBeUndefined();
+    }),
+  );
+
+  test('through fuse-native is removed within two seconds when its daemon is killed', () =>
+    whileMounted(async (place) => {
+      runAsOrdinaryUser([launcher, 'umount', place.mountpoint]);
+      runAsOrdinaryUser([launcher, 'mount', '--transport', 'fuse-native', place.image, place.mountpoint]);
+      process.kill(daemonOf(place), 'SIGKILL');
+      const killedAt = Date.now();
+      await waitUntilGone(place);
+      expect(Date.now() - killedAt).toBeLessThan(WATCHDOG_MS);
+    }));
+
   test('lets in nobody else, not even root', () =>
     whileMounted(({ mountpoint }) => {
       for (const identity of [SOMEBODY_ELSE, []]) {
