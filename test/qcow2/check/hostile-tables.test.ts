@@ -67,9 +67,11 @@ test('of L2 tables that are not cluster aligned, some are walked and the rest is
 });
 
 test('bitmaps that share a table are read once and counted for each', () => {
-  const entry = Buffer.alloc(24);
+  const entry = Buffer.alloc(32);
   entry.writeBigUInt64BE(8n << 16n, 0);
   entry.writeUInt32BE(8000, 8);
+  // Type 1, granularity 2^16, a name of one byte.
+  entry.set([1, 16, 0, 1], 16);
   const directory = Buffer.concat(Array.from({ length: 2000 }, () => entry));
   const extension = Buffer.alloc(40);
   extension.writeUInt32BE(0x23852875, 0);
