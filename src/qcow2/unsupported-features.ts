@@ -25,8 +25,6 @@ export function unsupportedFeatures(file: Qcow2Metadata): string[] {
   const names: string[] = [];
   const encryption = unsupportedEncryption(file.encryption);
   if (encryption !== undefined) names.push(encryption);
-  // QEMU does not make such images (qcow2_co_create).
-  if (file.hasDataFile && file.encryption !== undefined) names.push('encryption together with an external data file');
   const unknown = incompatibleFeatures & ~READABLE_FEATURES;
   for (let bit = 0; bit < 64; bit++) {
     if ((unknown & (1n << BigInt(bit))) !== 0n) names.push(incompatibleFeatureName(file, bit));

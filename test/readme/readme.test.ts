@@ -20,6 +20,9 @@ interface Block {
 /** Whole suites: running them here would run this test within itself. That npm knows them is all that is checked. */
 const SUITE = /^(?:sudo )?npm (?:run )?(demo|test)$/;
 
+/** Of options of -o that do not take any number or path. */
+const VALUES: Readonly<Record<string, string>> = { umask: '077', transport: 'auto', 'on-missing': 'zero' };
+
 describe('README.md', () => {
   const blocks = fencedBlocks(README);
 
@@ -113,14 +116,7 @@ describe('README.md', () => {
     for (const option of options) {
       const [name = '', value] = option.split('=');
       const { status, stderr } = tryCommand(path.join(packageFolder, 'bin/qcow2fs'), [
-        ...[
-          '-o',
-          value === undefined
-            ? name
-            : `${name}=4096`.replace('umask=4096', 'umask=077').replace('transport=4096', 'transport=auto'),
-          '/nothing/image',
-          '/nothing',
-        ],
+        ...['-o', value === undefined ? name : `${name}=${VALUES[name] ?? '4096'}`, '/nothing/image', '/nothing'],
       ]);
       expect({ option, status, stderr }).toMatchObject({
         option,
