@@ -24,8 +24,8 @@ import {
   withPlace,
 } from './mounting.ts';
 
-/** Of a request after the end of the connection, or during it. */
-const DEAD = /ENOTCONN|ECONNABORTED/;
+/** Of a request after the end of the connection, or during it; EIO if its worker was ended a moment before the others. */
+const DEAD = /ENOTCONN|ECONNABORTED|EIO/;
 
 test.each(['SIGTERM', 'SIGINT', 'SIGHUP'] as const)('%s unmounts and ends the daemon', (signal) =>
   withPlace(async ({ mountpoint }) => {
