@@ -29,9 +29,24 @@ export class StoredClusters {
     const count = this.#storage.readUpTo(target, targetOffset, length, position);
     if (count === length) return;
     // A number above 2^53 is not exact: which sector it is, and so how it is encrypted, cannot be told. No file is as long.
-    if (this.#missing === undefined || position > Number.MAX_SAFE_INTEGER) this.#requireTail(position, length, what);
-    else this.#missing.add(this.#storage, position, length, what);
+    if (this.#missing === undefined || position > Number.MAX_SAFE_INTEGER) {
+      this.#requireSameEnd(position + count);
+      this.#requireTail(position, length, what);
+    } else {
+      this.#missing.add(this.#storage, position, length, what);
+    }
     target.fill(0, targetOffset + count, targetOffset + length);
+  }
+
+  /** Throws if the data ended at `end`, before the end that the file had when it was opened: that says nothing of a tail. */
+  #requireSameEnd(end: number): void {
+    const { name, sizeBytes } = this.#storage;
+    if (end >= sizeBytes) return;
+    throw new Qcow2fsError(
+      'PAST_END',
+      `${name}: the file ends at offset ${end}, but had ${sizeBytes} bytes when it was opened: it was cut meanwhile`,
+      { data: { file: name, position: end, sizeBytes } },
+    );
   }
 
   /** Throws unless what is missing of the range is the tail of the last cluster of a healthy image. */

@@ -26,6 +26,21 @@ class CountedStorage extends BufferStorage {
   }
 }
 
+/** As a file or device is that became shorter after it was opened. */
+class ShrunkStorage extends BufferStorage {
+  readonly endBytes: number;
+
+  constructor(bytes: Buffer, endBytes: number) {
+    super(bytes);
+    this.endBytes = endBytes;
+  }
+
+  override readUpTo(target: Buffer, targetOffset: number, length: number, position: number): number {
+    const count = super.readUpTo(target, targetOffset, length, position);
+    return Math.max(0, Math.min(count, this.endBytes - position));
+  }
+}
+
 /** A file that ends 100 bytes into its cluster 3. */
 function storageOf(table: Buffer, refcounts: readonly number[]): CountedStorage {
   const block = Buffer.alloc(CLUSTER);
@@ -104,4 +119,29 @@ test.each([
   } else {
     expect(catchError(read).message).toContain(problem);
   }
+});
+
+test('a file that was cut after it was opened has no tail of zeros', () => {
+  const [l1, l2, data] = [3, 4, 5].map((cluster) => cluster * CLUSTER) as [number, number, number];
+  const block = Buffer.alloc(CLUSTER);
+  for (const cluster of [0, 1, 2, 3, 4, 5, 6]) block.writeUInt16BE(1, cluster * 2);
+  const image = buildImage(data + 2 * CLUSTER, [
+    [0, encodeHeader()],
+    [TABLE, u64(BigInt(BLOCK))],
+    [BLOCK, block],
+    [l1, u64(BigInt(l2))],
+    [l2, Buffer.concat([u64(BigInt(data)), u64(BigInt(data + CLUSTER))])],
+    [data, Buffer.alloc(2 * CLUSTER, 7)],
+  ]);
+  const file = openQcow2(new ShrunkStorage(image, data + 100));
+  const clusterMemory = createSharedBlockMemory(CLUSTER, 1 << 20);
+  const disk = new Qcow2Image(file, { backing: undefined, clusterMemory, sliceCacheBytes: 1 << 16 }).currentDisk();
+  const target = Buffer.alloc(512);
+  for (const offset of [0, 4096, CLUSTER]) {
+    const error = catchError(() => disk.readAt(target, 0, offset, 512));
+    expect(error.code).toBe('PAST_END');
+    expect(error.message).toContain('it was cut meanwhile');
+  }
+  disk.readAt(target, 0, 0, 100);
+  expect(target.subarray(0, 100)).toEqual(Buffer.alloc(100, 7));
 });
