@@ -65,20 +65,29 @@ function tablesOf(file: Qcow2File, snapshots: readonly Snapshot[]): L1Table[] {
 
 /** A table that cannot be read is a problem of its states, not of the image. */
 function addEntryProblems(file: Qcow2File, table: L1Table, scannedBytes: number, problems: string[]): void {
-  const bad: string[] = [];
+  let badCount = 0;
   try {
-    scanEntries(file, table, scannedBytes, bad);
+    scanEntries(file, table, scannedBytes, (l2Offset, l1Index, fault) => {
+      badCount += 1;
+      if (badCount > MAX_LISTED_PER_TABLE) return;
+      problems.push(`${table.label}: the L2 table at offset ${l2Offset} (L1 entry ${l1Index}) ${fault}`);
+    });
   } catch (error) {
     if (!(error instanceof Qcow2fsError)) throw error;
     problems.push(`${table.label}: its L1 table cannot be read: ${messageOf(error)}`);
   }
-  for (const what of bad.slice(0, MAX_LISTED_PER_TABLE)) problems.push(`${table.label}: ${what}`);
-  if (bad.length > MAX_LISTED_PER_TABLE) {
-    problems.push(`${table.label}: ${bad.length - MAX_LISTED_PER_TABLE} more L2 tables cannot be read`);
+  if (badCount > MAX_LISTED_PER_TABLE) {
+    problems.push(`${table.label}: ${badCount - MAX_LISTED_PER_TABLE} more L2 tables cannot be read`);
   }
 }
 
-function scanEntries({ storage, clusterBytes }: Qcow2File, table: L1Table, scannedBytes: number, bad: string[]): void {
+/** Calls `tell` with each entry whose L2 table cannot be there. */
+function scanEntries(
+  { storage, clusterBytes }: Qcow2File,
+  table: L1Table,
+  scannedBytes: number,
+  tell: (l2Offset: number, l1Index: number, fault: string) => void,
+): void {
   const chunk = Buffer.alloc(Math.min(CHUNK_BYTES, scannedBytes));
   for (let start = 0; start < scannedBytes; start += CHUNK_BYTES) {
     const wanted = Math.min(CHUNK_BYTES, scannedBytes - start);
@@ -87,8 +96,7 @@ function scanEntries({ storage, clusterBytes }: Qcow2File, table: L1Table, scann
       const l2Offset = entryOffset(chunk.readUInt32BE(at), chunk.readUInt32BE(at + 4));
       const isAligned = l2Offset % clusterBytes === 0;
       if (isAligned && l2Offset < storage.sizeBytes) continue;
-      const fault = isAligned ? 'lies past the end of the file' : 'is not cluster aligned';
-      bad.push(`the L2 table at offset ${l2Offset} (L1 entry ${(start + at) / 8}) ${fault}`);
+      tell(l2Offset, (start + at) / 8, isAligned ? 'lies past the end of the file' : 'is not cluster aligned');
     }
     if (count < wanted) return;
   }
