@@ -3,10 +3,12 @@
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import { readExactly } from '../storage/storage.ts';
 import {
+  MAX_BITMAP_BYTES,
   MAX_BITMAP_COUNT,
   MAX_BITMAP_DIRECTORY_BYTES,
   MAX_BITMAP_GRANULARITY_BITS,
   MAX_BITMAP_NAME_BYTES,
+  MAX_BITMAP_NAMES_BYTES,
   MAX_BITMAP_TABLE_SIZE,
   MIN_BITMAP_GRANULARITY_BITS,
 } from './limits.ts';
@@ -16,6 +18,7 @@ import {
   BITMAPS_EXTENSION_BYTES,
   type BitmapDirectoryEntry,
   type BitmapsExtension,
+  BME_FLAG_IN_USE,
   BME_RESERVED_FLAGS,
   BT_DIRTY_TRACKING_BITMAP,
   decodeBitmapDirectoryEntry,
@@ -69,10 +72,18 @@ export function readBitmapDirectory(file: Qcow2File, extension: Buffer): BitmapD
   const { bitmapCount, directoryBytes, directoryOffset } = decodeExtension(extension, file.clusterBytes);
   const bitmaps: Bitmap[] = [];
   let at = 0;
+  let namesBytes = 0;
   for (let index = 0; index < bitmapCount; index++) {
     const bitmap = readEntry(file, index, directoryOffset + at, directoryBytes - at);
     at += bitmap.entryBytes;
+    namesBytes += bitmap.nameBytes;
+    if (namesBytes > MAX_BITMAP_NAMES_BYTES) throw damaged(`all names together exceed ${MAX_BITMAP_NAMES_BYTES} bytes`);
     bitmaps.push(bitmap);
+  }
+  if (at !== directoryBytes) {
+    throw damaged(
+      `their directory at offset ${directoryOffset} has ${directoryBytes} bytes, but its ${bitmapCount} entries have ${at}`,
+    );
   }
   return { offset: directoryOffset, bytes: directoryBytes, bitmaps };
 }
@@ -80,8 +91,10 @@ export function readBitmapDirectory(file: Qcow2File, extension: Buffer): BitmapD
 function decodeExtension(data: Buffer, clusterBytes: number): BitmapsExtension {
   if (data.length !== BITMAPS_EXTENSION_BYTES) throw damaged(`their header extension has ${data.length} bytes`);
   const extension = decodeBitmapsExtension(data);
-  const { bitmapCount, directoryBytes, directoryOffset } = extension;
+  const { bitmapCount, reserved, directoryBytes, directoryOffset } = extension;
+  if (reserved !== 0) throw damaged(`the reserved field of their header extension is ${reserved}`);
   const where = `their directory at offset ${directoryOffset}`;
+  if (bitmapCount === 0) throw damaged(`${where} has no entries`);
   if (bitmapCount > MAX_BITMAP_COUNT)
     throw damaged(`${where} has ${bitmapCount} entries, more than ${MAX_BITMAP_COUNT}`);
   if (directoryBytes > MAX_BITMAP_DIRECTORY_BYTES) {
@@ -99,7 +112,7 @@ function readEntry(file: Qcow2File, index: number, offset: number, maxBytes: num
   readExactly(file.storage, fixed, 0, fixed.length, offset, label);
   const entry = decodeBitmapDirectoryEntry(fixed);
   if (entry.entryBytes > maxBytes) throw damaged(`${where} runs past the directory`);
-  const problem = entryProblem(entry, file.clusterBytes);
+  const problem = entryProblem(entry, file);
   if (problem !== undefined) throw damaged(`${where}: ${problem}`);
   const name = Buffer.alloc(entry.nameBytes);
   readExactly(file.storage, name, 0, name.length, offset + BITMAP_DIRECTORY_ENTRY_BYTES, label);
@@ -107,7 +120,7 @@ function readEntry(file: Qcow2File, index: number, offset: number, maxBytes: num
 }
 
 /** QEMU's check_dir_entry. */
-function entryProblem(entry: BitmapDirectoryEntry, clusterBytes: number): string | undefined {
+function entryProblem(entry: BitmapDirectoryEntry, { clusterBytes, sizeBytes }: Qcow2File): string | undefined {
   const { tableOffset, tableSize, flags, type, granularityBits, nameBytes, extraDataBytes } = entry;
   if (tableOffset === 0 || tableOffset % clusterBytes !== 0) {
     return `bitmap_table_offset is ${tableOffset}, which is not cluster aligned`;
@@ -123,6 +136,13 @@ function entryProblem(entry: BitmapDirectoryEntry, clusterBytes: number): string
   }
   if (nameBytes === 0 || nameBytes > MAX_BITMAP_NAME_BYTES) {
     return `name_size is ${nameBytes}, but must be 1 to ${MAX_BITMAP_NAME_BYTES}`;
+  }
+  const bitmapBytes = tableSize * clusterBytes;
+  if (bitmapBytes > MAX_BITMAP_BYTES) {
+    return `bitmap_table_size is ${tableSize}, which are ${bitmapBytes} bytes, more than ${MAX_BITMAP_BYTES}`;
+  }
+  if ((flags & BME_FLAG_IN_USE) === 0 && sizeBytes > bitmapBytes * 8 * 2 ** granularityBits) {
+    return `bitmap_table_size is ${tableSize}, too few for a disk of ${sizeBytes} bytes`;
   }
   if (extraDataBytes !== 0) return `extra_data_size is ${extraDataBytes}, but no extra data is known`;
   return undefined;

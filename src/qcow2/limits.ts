@@ -30,6 +30,10 @@ export const MAX_BITMAP_COUNT = 65535;
 export const MAX_BITMAP_DIRECTORY_BYTES = 1024 * MAX_BITMAP_COUNT;
 /** BME_MAX_TABLE_SIZE, in entries. */
 export const MAX_BITMAP_TABLE_SIZE = 0x800_0000;
+/** BME_MAX_PHYS_SIZE: of the clusters of one bitmap. */
+export const MAX_BITMAP_BYTES = 512 * MIB;
+/** Of the names of all bitmaps: not QEMU's limit, as with those of snapshots. */
+export const MAX_BITMAP_NAMES_BYTES = 3 * MIB;
 /** BME_MAX_NAME_SIZE. */
 export const MAX_BITMAP_NAME_BYTES = 1023;
 /** BME_MIN_GRANULARITY_BITS and BME_MAX_GRANULARITY_BITS. */

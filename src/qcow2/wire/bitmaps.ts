@@ -29,6 +29,7 @@ export const BT_DIRTY_TRACKING_BITMAP = 1;
 
 export interface BitmapsExtension {
   readonly bitmapCount: number;
+  readonly reserved: number;
   readonly directoryBytes: number;
   readonly directoryOffset: number;
 }
@@ -54,6 +55,7 @@ export interface BitmapDirectoryEntry {
 export function decodeBitmapsExtension(data: Buffer): BitmapsExtension {
   return {
     bitmapCount: data.readUInt32BE(0),
+    reserved: data.readUInt32BE(4),
     directoryBytes: readU64BE(data, 8, 'bitmaps extension field bitmap_directory_size'),
     directoryOffset: readU64BE(data, 16, 'bitmaps extension field bitmap_directory_offset'),
   };
