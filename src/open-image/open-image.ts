@@ -5,7 +5,6 @@ import { createSharedBlockMemory, type SharedBlockMemory } from '../common/share
 import { Qcow2fsError } from '../errors.ts';
 import { forgetKeys, type VolumeKey } from '../luks/volume-key.ts';
 import { type BitmapList, listBitmaps } from '../qcow2/bitmaps.ts';
-import { SECTOR_BYTES } from '../qcow2/limits.ts';
 import type { Qcow2Metadata } from '../qcow2/open-qcow2.ts';
 import { activeL1TableProblem } from '../qcow2/qcow2-image.ts';
 import { readSnapshotTable, type Snapshot } from '../qcow2/snapshots.ts';
@@ -42,8 +41,11 @@ export interface ImageHeader {
 
 /** An image whose states can be read, on any thread. */
 export interface OpenImage extends ImageHeader {
-  /** Where each layer keeps its inflated clusters, those with clusters of one size together; same order as `layers`. */
-  readonly clusterMemories: readonly SharedBlockMemory[];
+  /**
+   * Where each layer keeps its inflated clusters, those with clusters of one size together; undefined for a raw one. Same
+   * order as `layers`.
+   */
+  readonly clusterMemories: readonly (SharedBlockMemory | undefined)[];
   /** What each layer is decrypted with; undefined for one that is not encrypted. Same order as `layers`. */
   readonly keys: readonly (VolumeKey | undefined)[];
 }
@@ -147,12 +149,12 @@ export function closeImage({ keys, layers }: OpenImage): void {
 }
 
 /** One memory for each size of clusters: one for each layer would be 1 GiB for a chain of 64 with clusters of 2 MiB. */
-function createClusterMemories(layers: readonly Layer[]): SharedBlockMemory[] {
-  const sizes = layers.map(({ qcow2 }) => qcow2?.clusterBytes ?? SECTOR_BYTES);
-  const distinct = new Set(sizes);
+function createClusterMemories(layers: readonly Layer[]): (SharedBlockMemory | undefined)[] {
+  const sizes = layers.map(({ qcow2 }) => qcow2?.clusterBytes);
+  const distinct = new Set(sizes.filter((size) => size !== undefined));
   const capacityBytes = Math.floor(CLUSTER_CACHE_BYTES / distinct.size);
   const memories = new Map([...distinct].map((size) => [size, createSharedBlockMemory(size, capacityBytes)]));
-  return sizes.flatMap((size) => memories.get(size) ?? []);
+  return sizes.map((size) => (size === undefined ? undefined : memories.get(size)));
 }
 
 function backingProblems(layers: readonly Layer[]): string[] {

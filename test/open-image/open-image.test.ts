@@ -54,6 +54,18 @@ describe('a backing chain', () => {
       });
     }));
 
+  test('shares one memory for inflated clusters of a size, of which a raw file has none', () =>
+    withTemporaryFolder((folder) => {
+      fs.writeFileSync(`${folder}/base.raw`, Buffer.alloc(1 << 20));
+      createOverlay(folder, 'one.qcow2', 'base.raw', 'raw');
+      createOverlay(folder, 'two.qcow2', 'one.qcow2');
+      using(openImage(`${folder}/two.qcow2`), ({ clusterMemories: [two, one, base] }) => {
+        expect(two).toBe(one);
+        expect(base).toBeUndefined();
+        expect(two?.blocks.byteLength).toBe(32 << 20);
+      });
+    }));
+
   test('that is missing a file names it and who wants it, and leaves nothing open', () =>
     withTemporaryFolder((folder) => {
       createOverlay(folder, 'top.qcow2', 'gone.qcow2');
