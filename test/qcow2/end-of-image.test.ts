@@ -9,22 +9,13 @@ import { readSnapshotTable } from '../../src/qcow2/snapshots.ts';
 import { BufferStorage } from '../../src/storage/buffer-storage.ts';
 import { buildImage, encodeHeader, encodeSnapshotEntry, u64 } from '../fixtures/image-builder.ts';
 import { catchError } from '../support/catch-error.ts';
+import { CountingStorage } from '../support/counting-storage.ts';
 
 const CLUSTER = 65536;
 const TABLE = CLUSTER;
 const BLOCK = 2 * CLUSTER;
 /** Clusters that a block of 16-bit refcounts counts. */
 const PER_BLOCK = CLUSTER / 2;
-
-/** Counts what is read. */
-class CountedStorage extends BufferStorage {
-  readBytes = 0;
-
-  override readUpTo(target: Buffer, targetOffset: number, length: number, position: number): number {
-    this.readBytes += length;
-    return super.readUpTo(target, targetOffset, length, position);
-  }
-}
 
 /** As a file or device is that became shorter after it was opened. */
 class ShrunkStorage extends BufferStorage {
@@ -42,7 +33,7 @@ class ShrunkStorage extends BufferStorage {
 }
 
 /** A file that ends 100 bytes into its cluster 3. */
-function storageOf(table: Buffer, refcounts: readonly number[]): CountedStorage {
+function storageOf(table: Buffer, refcounts: readonly number[]): CountingStorage {
   const block = Buffer.alloc(CLUSTER);
   for (const cluster of refcounts) block.writeUInt16BE(1, cluster * 2);
   const image = buildImage(3 * CLUSTER + 100, [
@@ -50,10 +41,10 @@ function storageOf(table: Buffer, refcounts: readonly number[]): CountedStorage 
     [TABLE, table],
     [BLOCK, block],
   ]);
-  return new CountedStorage(image);
+  return new CountingStorage(image);
 }
 
-const behindEnd = (storage: CountedStorage) => findClusterBehindEnd(openQcow2(storage));
+const behindEnd = (storage: CountingStorage) => findClusterBehindEnd(openQcow2(storage));
 
 test.each<[string, Buffer, readonly number[], number | undefined]>([
   ['nothing', u64(BigInt(BLOCK)), [0, 1, 2, 3], undefined],
@@ -77,11 +68,11 @@ test('a table that names blocks without end is given up, and does not take long'
     // The block itself is empty: no entry ever ends the search.
     [BLOCK, Buffer.alloc(CLUSTER)],
   ]);
-  const storage = new CountedStorage(image);
+  const storage = new CountingStorage(image);
   const error = catchError(() => behindEnd(storage));
   expect(error.code).toBe('DAMAGED');
   expect(error.message).toContain('bytes of refcounts are about clusters behind its end');
-  expect(storage.readBytes).toBeLessThan(65 << 20);
+  expect(storage.bytesRead).toBeLessThan(65 << 20);
 });
 
 test.each([
