@@ -10,6 +10,21 @@ import { createImage, runQemuIo } from './qemu.ts';
 
 const MIB = 1024 * 1024;
 
+test.each([1, 41, 512, 513])('a table behind the end of a file with %i bytes in its last cluster', (bytes) =>
+  withTemporaryFolder((folder) => {
+    const path = `${folder}/disk.qcow2`;
+    createImage(path, { sizeBytes: MIB, options: ['cluster_size=4k'] });
+    runQemuIo(path, ['write -q 0 64k']);
+    const { size } = fs.statSync(path);
+    fs.appendFileSync(path, Buffer.alloc(bytes));
+    const image = new DamagedImage(path);
+    image.writeU32(60, 1);
+    image.writeU64(64, BigInt(Math.ceil(size / 4096) * 4096 + 4096));
+    image.close();
+    expect(expectSameCheck(path, `${bytes} bytes`)).toBe(2);
+  }),
+);
+
 describe('persistent bitmaps', () => {
   /** With a bitmap that has data, one that has none, and a disabled one. */
   function createWithBitmaps(folder: string): string {

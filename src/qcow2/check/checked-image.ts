@@ -1,6 +1,7 @@
 /** What every step of a check needs to know of the image. */
 
 import { Qcow2fsError } from '../../errors.ts';
+import { SECTOR_BYTES } from '../limits.ts';
 import type { Qcow2File } from '../open-qcow2.ts';
 import {
   QCOW2_INCOMPAT_COMPRESSION,
@@ -76,8 +77,8 @@ export function toCheckedImage(file: Qcow2File, storedBytes: number): CheckedIma
 
 /**
  * A range may end in the cluster behind the last one, as the file may end before what was never written; further than that
- * is an error, as in QEMU.
+ * is an error, as in QEMU, which counts the file in whole sectors.
  */
 export function isWithinFile({ clusterBytes, file }: CheckedImage, offset: number, lengthBytes: number): boolean {
-  return offset + lengthBytes - file.storage.sizeBytes < clusterBytes;
+  return offset + lengthBytes - Math.ceil(file.storage.sizeBytes / SECTOR_BYTES) * SECTOR_BYTES < clusterBytes;
 }
