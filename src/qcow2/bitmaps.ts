@@ -119,7 +119,7 @@ function readEntry(file: Qcow2File, index: number, offset: number, maxBytes: num
   return { ...entry, name: name.toString('latin1') };
 }
 
-/** QEMU's check_dir_entry. */
+/** QEMU's check_dir_entry, and what load_bitmap_data asks of a table: either keeps QEMU from opening the image. */
 function entryProblem(entry: BitmapDirectoryEntry, { clusterBytes, sizeBytes }: Qcow2File): string | undefined {
   const { tableOffset, tableSize, flags, type, granularityBits, nameBytes, extraDataBytes } = entry;
   if (tableOffset === 0 || tableOffset % clusterBytes !== 0) {
@@ -141,11 +141,17 @@ function entryProblem(entry: BitmapDirectoryEntry, { clusterBytes, sizeBytes }: 
   if (bitmapBytes > MAX_BITMAP_BYTES) {
     return `bitmap_table_size is ${tableSize}, which are ${bitmapBytes} bytes, more than ${MAX_BITMAP_BYTES}`;
   }
-  if ((flags & BME_FLAG_IN_USE) === 0 && sizeBytes > bitmapBytes * 8 * 2 ** granularityBits) {
-    return `bitmap_table_size is ${tableSize}, too few for a disk of ${sizeBytes} bytes`;
+  const wanted = Math.ceil(serializedBytes(sizeBytes, granularityBits) / clusterBytes);
+  if ((flags & BME_FLAG_IN_USE) === 0 && tableSize !== wanted) {
+    return `bitmap_table_size is ${tableSize}, but must be ${wanted} for a disk of ${sizeBytes} bytes`;
   }
   if (extraDataBytes !== 0) return `extra_data_size is ${extraDataBytes}, but no extra data is known`;
   return undefined;
+}
+
+/** Of a bitmap as it is stored: whole words of 64 bits. */
+function serializedBytes(diskBytes: number, granularityBits: number): number {
+  return Math.ceil(diskBytes / 2 ** granularityBits / 64) * 8;
 }
 
 function damaged(what: string): Qcow2fsError {

@@ -64,6 +64,7 @@ describe('persistent bitmaps', () => {
     ['of which there is none', 1, (image) => image.writeU32(extensionAt(image), 0)],
     ['with a reserved field', 1, (image) => image.writeU32(extensionAt(image) + 4, 1)],
     ['with too many clusters', 1, (image) => image.writeU32(directoryOf(image) + 8, 0x2_0001)],
+    ['with a table that is longer than the disk needs', 1, (image) => image.writeU32(directoryOf(image) + 8, 5)],
     ['with a table that is too small for the disk', 1, (image) => image.writeU32(directoryOf(image) + 8, 3)],
   ])('%s', (title, status, damage) =>
     withTemporaryFolder((folder) => {

@@ -70,6 +70,8 @@ test('bitmaps that share a table are read once and counted for each', () => {
   const entry = Buffer.alloc(32);
   entry.writeBigUInt64BE(8n << 16n, 0);
   entry.writeUInt32BE(8000, 8);
+  // In use: any length of the table is allowed.
+  entry.writeUInt32BE(1, 12);
   // Type 1, granularity 2^16, a name of one byte.
   entry.set([1, 16, 0, 1], 16);
   const directory = Buffer.concat(Array.from({ length: 2000 }, () => entry));
