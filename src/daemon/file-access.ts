@@ -17,17 +17,25 @@ const ACL_MARK_COLUMN = 10;
 // Here, a path has one character per byte (latin1): behind a symlink it need not be UTF-8.
 
 /**
- * The file, and every folder on the way to it as a file that may be read where the folder may be passed: whoever is to
- * read the file needs all of them.
+ * The files, and then every folder on the way to one of them as a file that may be read where the folder may be passed:
+ * whoever is to read the files needs all of them.
  */
-export function accessesOf(file: OpenFile): FileOwnership[] {
-  const real = fs.realpathSync.native(file.path, { encoding: 'buffer' }).toString('latin1');
-  return [withoutAclMask(file, real), ...foldersAbove(real).map(toPassage)];
+export function accessesOf(files: readonly OpenFile[]): FileOwnership[] {
+  const paths = files.map((file) => fs.realpathSync.native(file.path, { encoding: 'buffer' }).toString('latin1'));
+  const folders = new Set(paths.flatMap(foldersAbove));
+  return [...files.map((file, index) => toReading(file, paths[index] ?? '')), ...[...folders].map(toPassage)];
 }
 
-/** With an access control list, the group bits are its mask and not what the group may do (acl(5)). */
-function withoutAclMask({ mode, uid, gid }: OpenFile, real: string): FileOwnership {
-  return { mode: hasAcl(real) ? mode & ~0o070 : mode, uid, gid };
+function toReading({ mode, uid, gid }: OpenFile, real: string): FileOwnership {
+  return { mode: sureBits(mode, real), uid, gid };
+}
+
+/**
+ * The bits that say who gets in. With an access control list only the owner's do: those of the group are its mask then, and
+ * anybody of the others may be kept out by name (acl(5)).
+ */
+function sureBits(mode: number, real: string): number {
+  return hasAcl(real) ? mode & ~0o077 : mode;
 }
 
 /** Node.js cannot ask for it; ls can. Where it cannot be told, there may be one. */
@@ -49,5 +57,5 @@ function foldersAbove(real: string): string[] {
 /** Moves the bits that let pass (x) to those that let read. */
 function toPassage(folder: string): FileOwnership {
   const { mode, uid, gid } = fs.statSync(Buffer.from(folder, 'latin1'));
-  return { mode: (mode & 0o111) << 2, uid, gid };
+  return { mode: (sureBits(mode, folder) & 0o111) << 2, uid, gid };
 }

@@ -40,7 +40,7 @@ export async function openServedImage(
   const image = await openSettledImage(imagePath, withKeys(keys), chain);
   const disks = new StateDisks(image);
   disks.requireUnchanged();
-  const common = commonOwnership(filesOfLayers(image.layers).flatMap(accessesOf));
+  const common = commonOwnership(accessesOf(filesOfLayers(image.layers)));
   for (const problem of image.problems) warn(`warning: ${problem}`);
   return {
     imagePath,

@@ -19,9 +19,11 @@ export function commonOwnership(files: readonly FileOwnership[]): Ownership {
   let permissions = image.mode & 0o444;
   for (const { mode, uid, gid } of others) {
     const other = mode & 0o004;
-    const owner = uid === image.uid ? mode & 0o400 : other << 6;
-    const group = gid === image.gid ? mode & 0o040 : other << 3;
-    permissions &= owner | group | other;
+    // Anybody may be in a group that may less than others: its bits count for its members, whatever the others have.
+    const anybody = other & (mode >> 3);
+    const owner = uid === image.uid ? mode & 0o400 : anybody << 6;
+    const group = gid === image.gid ? mode & 0o040 : anybody << 3;
+    permissions &= owner | group | (gid === image.gid ? other : anybody);
   }
   return { permissions, uid: image.uid, gid: image.gid };
 }

@@ -186,6 +186,31 @@ describe('what the mode of the image does not tell', () => {
     }
   });
 
+  it('an access control list keeps out whom it names', async () => {
+    fs.chmodSync(image, 0o644);
+    try {
+      runCommand('setfacl', ['--modify', 'user:65534:---', image]);
+      await withMount(image, (mountpoint) => expect(headOf(mountpoint).status).not.toBe(0));
+    } finally {
+      runCommand('setfacl', ['--remove-all', image]);
+    }
+  });
+
+  it('an access control list of a folder lets nobody pass by its mask', async () => {
+    fs.chmodSync(image, 0o640);
+    fs.chownSync(image, 0, IMAGE_GROUP_ID);
+    fs.chownSync(folder.name, 0, IMAGE_GROUP_ID);
+    fs.chmodSync(folder.name, 0o700);
+    try {
+      runCommand('setfacl', ['--modify', 'user:2000:x', folder.name]);
+      expect(fs.statSync(folder.name).mode & 0o777).toBe(0o710);
+      await withMount(image, (mountpoint) => expect(headOf(mountpoint).status).not.toBe(0));
+    } finally {
+      runCommand('setfacl', ['--remove-all', folder.name]);
+      fs.chmodSync(folder.name, 0o755);
+    }
+  });
+
   it('a folder that others may not pass keeps them out of the mount', async () => {
     fs.chmodSync(image, 0o644);
     fs.chmodSync(folder.name, 0o700);

@@ -11,6 +11,8 @@ test.each([
   ['the owner of the image is anybody to a backing file of someone else', [file(0o644), file(0o640, 0)], 0o040],
   ['nor does another group pass', [file(0o644), file(0o640, 0, 0)], 0],
   ['what anybody may read of it, everybody may', [file(0o640), file(0o644, 0, 0)], 0o440],
+  ['nobody passes whose group it keeps out', [file(0o644), file(0o604, 1000, 0)], 0o400],
+  ['nor may its owner be in such a group', [file(0o644), file(0o604, 0)], 0o004],
   ['every file of the chain counts', [file(0o644), file(0o644), file(0o604)], 0o404],
 ])('%s', (_, files, permissions) => {
   expect(commonOwnership(files)).toEqual({ permissions, uid: 1000, gid: 100 });
