@@ -137,6 +137,12 @@ describe('README.md', () => {
     expect(ours.filter((message) => !sources.includes(message.replace(/^\/\S+ /, '')))).toEqual([]);
   });
 
+  test('lets its reader, who need not be root, into what it mounts as root', () => {
+    const mounts = blocks.flatMap(({ text }) => text.match(/^sudo qcow2fs mount .*/gm) ?? []);
+    expect(mounts.length).toBeGreaterThan(0);
+    for (const mount of mounts) expect(mount).toContain(' -o allow_other ');
+  });
+
   test('is ASCII', () => {
     expect(README).toMatch(/^[\n\x20-\x7e]*$/);
   });
