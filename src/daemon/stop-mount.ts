@@ -26,6 +26,7 @@ export async function unmount(mountpoint: string): Promise<void> {
   const mount = findMountAt(mountpoint);
   if (mount === undefined) {
     if (!fs.existsSync(mountpoint)) throw refuse(mountpoint, 'there is no such directory');
+    if (!fs.statSync(mountpoint).isDirectory()) throw refuse(mountpoint, 'it is not a directory; name the mountpoint');
     warn(`nothing is mounted on ${mountpoint}`);
     return;
   }

@@ -220,6 +220,14 @@ test('unmounting a directory that does not exist is refused', () =>
     expect(message).toBe(`cannot unmount ${mountpoint}: there is no such directory`);
   }));
 
+test('unmounting the image in place of the mountpoint is refused', () =>
+  withPlace(async ({ folder }) => {
+    const image = makeImage(folder);
+    const { code, message } = await rejectionOf(unmount(image));
+    expect(code).toBe('MOUNT');
+    expect(message).toBe(`cannot unmount ${image}: it is not a directory; name the mountpoint`);
+  }));
+
 test('unmounting something else is refused', async () => {
   const { code, message } = await rejectionOf(unmount('/proc'));
   expect(code).toBe('MOUNT');
