@@ -34,6 +34,10 @@ const REMEDIES: readonly (readonly [RegExp, string])[] = [
     /open \/dev\/fuse: Permission denied$/,
     `only root may open ${DEVICE}: run \`chmod 0666 ${DEVICE}\` as root, which is its usual mode`,
   ],
+  [
+    /unknown option/,
+    'fusermount3 does not know one of the options, as `nosymfollow` and `symfollow`: leave it out, or mount as root',
+  ],
   [/determine username/, 'fusermount3 mounts only for users with an account, and yours is not in /etc/passwd'],
   [
     /Permission denied$/,

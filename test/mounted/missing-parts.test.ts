@@ -88,6 +88,22 @@ test('allow_other without user_allow_other', () =>
     );
   }));
 
+test('an option that fusermount3 does not know', () =>
+  withPlace(({ image, mountpoint }) => {
+    // A stand-in for one of any version, as later ones may know more options.
+    const tools = path.join(path.dirname(mountpoint), 'tools');
+    fs.mkdirSync(tools);
+    const script = '#!/bin/sh\necho "$0: unknown option \'nosymfollow\'" >&2\nexit 1\n';
+    fs.writeFileSync(path.join(tools, 'fusermount3'), script, { mode: 0o755 });
+    const command = ['/usr/bin/env', `PATH=${tools}:${process.env.PATH}`, launcher, 'mount', image, mountpoint];
+    expect(tryAsOrdinaryUser([...command, '-o', 'nosymfollow'])).toEqual(
+      failure(
+        `cannot mount on ${mountpoint}: fusermount3 does not know one of the options, as \`nosymfollow\` and ` +
+          `\`symfollow\`: leave it out, or mount as root`,
+      ),
+    );
+  }));
+
 test('a mountpoint that the user may not write to', () =>
   withPlace(({ folder: userFolder, image }) => {
     const mountpoint = path.join(userFolder, 'of-root');
