@@ -34,6 +34,10 @@ function report(error: unknown): number {
   // commander has printed its message (or the help that was asked for) itself.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : WRONG_USAGE;
   log('%O', error);
+  if ((error as NodeJS.ErrnoException).syscall === 'uv_cwd') {
+    warn('the working directory does not exist any more: change to another one, or name files by their whole paths');
+    return FAILED;
+  }
   const isExpected = error instanceof Qcow2fsError && error.code !== 'INTERNAL';
   const message = toPrintable(messageOf(error));
   warn(isExpected ? message : `internal error: ${message} (DEBUG=qcow2fs:* shows where; please report it)`);

@@ -51,6 +51,8 @@ export function addMountCommand(program: Command, exit: (code: number) => void):
       if (mountpoint === undefined || files.length < 2) {
         throw new Qcow2fsError('USAGE', 'an image or a mountpoint is missing: qcow2fs mount IMAGE... MOUNTPOINT');
       }
+      // What a variable of the shell becomes that is not set; as a path it would be the working directory.
+      if (files.includes('')) throw new Qcow2fsError('USAGE', 'the name of an image or of the mountpoint is empty');
       const allFlags = applyOptionLists(flags);
       const options = toMountOptions(files.slice(0, -1), mountpoint, allFlags);
       if (allFlags.foreground === true) exit(await mountInForeground(options));

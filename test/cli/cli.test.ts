@@ -264,6 +264,25 @@ describe('wrong use', () => {
     expect(stderr).not.toBe('');
   });
 
+  test.each([
+    ['an image', ['mount', '', '/mnt']],
+    ['a mountpoint', ['mount', '/image', '']],
+  ])('an empty name for %s is told as such', (_, args) => {
+    const stderr = 'qcow2fs: the name of an image or of the mountpoint is empty\n';
+    expect(qcow2fs(...args)).toEqual({ status: 2, stdout: '', stderr });
+  });
+
+  test('a working directory that was removed is told as such', () =>
+    withTemporaryFolder((folder) => {
+      // The shells may complain of the folder too.
+      const script = `mkdir gone && cd gone && rmdir ../gone && exec ${LAUNCHER} mount disk.qcow2 /mnt`;
+      const { status, stderr } = tryCommand('bash', ['-c', script], { cwd: folder });
+      expect(status).toBe(1);
+      expect(stderr.split('\n').filter((line) => line.startsWith('qcow2fs:'))).toEqual([
+        'qcow2fs: the working directory does not exist any more: change to another one, or name files by their whole paths',
+      ]);
+    }));
+
   test('help is not an error', () => {
     const { status, stdout } = qcow2fs('--help');
     expect(status).toBe(0);
