@@ -1,8 +1,8 @@
 /** The main thread serves through fuse-native. */
 
 import type { FileSystem } from '../filesystem/file-system.ts';
-import { escapeOption, requireOldFusermount } from '../fuse/fusermount.ts';
-import { commonOptions, FSTYPE, requireMount } from '../fuse/kernel-mount.ts';
+import { escapeOption, isAllowOtherAllowed, NO_ALLOW_OTHER, requireOldFusermount } from '../fuse/fusermount.ts';
+import { commonOptions, FSTYPE, mountError, requireMount } from '../fuse/kernel-mount.ts';
 import { isRoot } from '../fuse/mounter.ts';
 import { isMounted } from '../fuse/mountinfo.ts';
 import type { FuseNativeConstructor } from '../fuse-native/fuse-native-types.ts';
@@ -25,6 +25,8 @@ export function createNativeSession(
       fileSystem = await createFileSystem();
     },
     async mount(mountpoint, options) {
+      // libfuse would only say that it failed.
+      if (options.allowOther && !isRoot() && !isAllowOtherAllowed()) throw mountError(mountpoint, NO_ALLOW_OTHER);
       fileSystem ??= await createFileSystem();
       const served = await mountFuseNative(Fuse, fileSystem, mountpoint, {
         words: commonOptions(options),

@@ -2,13 +2,20 @@
 
 import fs from 'node:fs';
 import path from 'node:path';
-import { Qcow2fsError } from '../errors.ts';
+import { Qcow2fsError, systemCodeOf } from '../errors.ts';
 
 const NAME = 'fusermount3';
 /** In this order behind what PATH has: usual, NixOS. */
 const USUAL_PLACES = ['/usr/bin/fusermount3', '/run/wrappers/bin/fusermount3'];
 /** That of libfuse 2 speaks the same protocol. */
 const OLD_NAME = 'fusermount';
+
+const CONFIGURATION = '/etc/fuse.conf';
+
+/** What to do about an `allow_other` that is refused. */
+export const NO_ALLOW_OTHER =
+  `allow_other lets other users in, which only root may do unless ${CONFIGURATION} has the line \`user_allow_other\`: ` +
+  'add it as root, or mount without allow_other';
 
 /**
  * The path of the program.
@@ -36,6 +43,17 @@ export function requireOldFusermount(): void {
     `for an ordinary user, fuse-native mounts through a program called ${OLD_NAME}, which is not in PATH: put a link of ` +
       `that name to ${NAME} there, or use \`--transport kernel\``,
   );
+}
+
+/** False if fusermount3 will refuse `allow_other` to an ordinary user (read_conf in util/fusermount.c of libfuse). */
+export function isAllowOtherAllowed(): boolean {
+  try {
+    const lines = fs.readFileSync(CONFIGURATION, 'utf8').split('\n');
+    return lines.some((line) => line.replace(/#.*/, '').trim() === 'user_allow_other');
+  } catch (error) {
+    // Who cannot read it cannot tell; fusermount3 can.
+    return systemCodeOf(error) !== 'ENOENT';
+  }
 }
 
 /** One value in a list of options: a comma would end it, and a backslash escapes. */

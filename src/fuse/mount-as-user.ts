@@ -5,7 +5,7 @@
 
 import fs from 'node:fs';
 import { DEVICE, deviceError } from './device-file.ts';
-import { escapeOption, findFusermount } from './fusermount.ts';
+import { escapeOption, findFusermount, NO_ALLOW_OTHER } from './fusermount.ts';
 import {
   commonOptions,
   FSTYPE,
@@ -25,11 +25,7 @@ const SUBTYPE = FSTYPE.replace('fuse.', '');
 
 /** What fusermount3 says, and what helps. */
 const REMEDIES: readonly (readonly [RegExp, string])[] = [
-  [
-    /user_allow_other/,
-    'allow_other lets other users in, which only root may do unless /etc/fuse.conf has the line `user_allow_other`: ' +
-      'add it as root, or mount without allow_other',
-  ],
+  [/user_allow_other/, NO_ALLOW_OTHER],
   [
     /open \/dev\/fuse: Permission denied$/,
     `only root may open ${DEVICE}: run \`chmod 0666 ${DEVICE}\` as root, which is its usual mode`,

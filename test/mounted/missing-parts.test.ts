@@ -2,7 +2,7 @@
 
 import fs from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { fileURLToPath } from 'node:url';
 import tmp from 'tmp';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { QCOW2FS } from '../support/mounted-image.ts';
@@ -74,19 +74,27 @@ test('with a device that only root may open', () =>
     );
   }));
 
-test('allow_other without user_allow_other', () =>
+test.each(['kernel', 'fuse-native'])('allow_other without user_allow_other, through %s', (transport) =>
   withPlace(({ image, mountpoint }) => {
-    const module = pathToFileURL(path.join(packageFolder, 'dist/fuse/mounter.js')).href;
-    const script = `
-      const { openMounter } = await import('${module}');
-      const options = { allowOther: true, extra: [], source: '${image}' };
-      await openMounter().mount('${mountpoint}', options).catch(({ message }) => console.log(message));`;
-    const command = [...asOrdinaryUser(), process.execPath, '--input-type=module', '--eval', script];
-    expect(tryWhere(WITHOUT_CONFIGURATION, command).stdout).toBe(
-      `cannot mount on ${mountpoint}: allow_other lets other users in, which only root may do unless /etc/fuse.conf has ` +
-        `the line \`user_allow_other\`: add it as root, or mount without allow_other\n`,
+    const args = ['mount', '--transport', transport, '-o', 'allow_other', image, mountpoint];
+    expect(tryWhere(WITHOUT_CONFIGURATION, [...asOrdinaryUser(), launcher, ...args])).toEqual(
+      failure(
+        `cannot mount on ${mountpoint}: allow_other lets other users in, which only root may do unless /etc/fuse.conf has ` +
+          `the line \`user_allow_other\`: add it as root, or mount without allow_other`,
+      ),
     );
-  }));
+  }),
+);
+
+test.each(['kernel', 'fuse-native'])('allow_other with user_allow_other, through %s', (transport) =>
+  withPlace(({ folder: userFolder, image, mountpoint }) => {
+    fs.writeFileSync(path.join(userFolder, 'fuse.conf'), ' user_allow_other # for all\n');
+    const preparation = `mount --bind ${path.join(userFolder, 'fuse.conf')} /etc/fuse.conf`;
+    const script = `"$0" mount --transport ${transport} -o allow_other ${image} ${mountpoint} && ls ${mountpoint} && "$0" umount ${mountpoint}`;
+    const { status, stdout } = tryWhere(preparation, [...asOrdinaryUser(), 'sh', '-c', script, launcher]);
+    expect({ status, names: stdout.split('\n') }).toEqual({ status: 0, names: expect.arrayContaining(['snapshots']) });
+  }),
+);
 
 test('an option that fusermount3 does not know', () =>
   withPlace(({ image, mountpoint }) => {

@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import tmp from 'tmp';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { findMount } from '../../src/fuse/mountinfo.ts';
-import { runAsOrdinaryUser, tryAsOrdinaryUser } from '../support/ordinary-user.ts';
+import { runAsOrdinaryUser } from '../support/ordinary-user.ts';
 import { runCommand } from '../support/run-command.ts';
 import { installForUsers, withUserPlace } from '../support/user-place.ts';
 import { makeSampleImage } from './sample-image.ts';
@@ -40,17 +40,5 @@ test('an ordinary user mounts several images at once', () =>
     ({ image, mountpoint }) => {
       runAsOrdinaryUser([launcher, 'mount', image, image, mountpoint]);
       expect(runAsOrdinaryUser(['ls', mountpoint]).trimEnd().split('\n')).toHaveLength(2);
-    },
-  ));
-
-test('an ordinary user lets nobody in whom /etc/fuse.conf does not let him', () =>
-  withUserPlace(
-    (path) => fs.copyFileSync(samplePath, path),
-    ({ image, mountpoint }) => {
-      const { status, stderr } = tryAsOrdinaryUser([launcher, 'mount', '-o', 'allow_other', image, mountpoint]);
-      const isAllowed =
-        fs.existsSync('/etc/fuse.conf') && /^user_allow_other$/m.test(fs.readFileSync('/etc/fuse.conf', 'utf8'));
-      expect(status).toBe(isAllowed ? 0 : 1);
-      if (!isAllowed) expect(stderr).toMatch(/^qcow2fs: cannot mount on [^\n]*user_allow_other[^\n]*\n$/);
     },
   ));
