@@ -1,6 +1,8 @@
 /** The main thread serves through fuse-native. */
 
+import { Qcow2fsError } from '../errors.ts';
 import type { FileSystem } from '../filesystem/file-system.ts';
+import { requireDevice } from '../fuse/device-file.ts';
 import { escapeOption, isAllowOtherAllowed, NO_ALLOW_OTHER, requireOldFusermount } from '../fuse/fusermount.ts';
 import { commonOptions, FSTYPE, mountError, requireMount } from '../fuse/kernel-mount.ts';
 import { isRoot } from '../fuse/mounter.ts';
@@ -21,13 +23,14 @@ export function createNativeSession(
   return {
     ended: ended.promise,
     async start() {
+      requireDevice();
       if (!isRoot()) requireOldFusermount();
       fileSystem = await createFileSystem();
     },
     async mount(mountpoint, options) {
       // libfuse would only say that it failed.
       if (options.allowOther && !isRoot() && !isAllowOtherAllowed()) throw mountError(mountpoint, NO_ALLOW_OTHER);
-      fileSystem ??= await createFileSystem();
+      if (fileSystem === undefined) throw new Qcow2fsError('INTERNAL', 'the session was not started');
       const served = await mountFuseNative(Fuse, fileSystem, mountpoint, {
         words: commonOptions(options),
         subtype: FSTYPE.replace('fuse.', ''),

@@ -1,8 +1,21 @@
 /** The file through which FUSE is reached. */
 
+import fs from 'node:fs';
 import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
 
 export const DEVICE = '/dev/fuse';
+
+/**
+ * Whether an ordinary user can open it is up to fusermount3, which may have more rights.
+ * @throws Qcow2fsError MOUNT: there is none.
+ */
+export function requireDevice(): void {
+  try {
+    fs.statSync(DEVICE);
+  } catch (cause) {
+    throw deviceError(cause);
+  }
+}
 
 /** What to do about a device that cannot be opened or found. */
 export function deviceError(cause: unknown): Qcow2fsError {

@@ -3,8 +3,7 @@
  * number it finds in its environment (util/fusermount.c of libfuse).
  */
 
-import fs from 'node:fs';
-import { DEVICE, deviceError } from './device-file.ts';
+import { DEVICE, requireDevice } from './device-file.ts';
 import { escapeOption, findFusermount, NO_ALLOW_OTHER } from './fusermount.ts';
 import {
   commonOptions,
@@ -64,15 +63,6 @@ export function openUserMounter(): Mounter {
       }
     },
   };
-}
-
-/** Whether it can be opened is up to fusermount3, which has more rights. */
-function requireDevice(): void {
-  try {
-    fs.statSync(DEVICE);
-  } catch (cause) {
-    throw deviceError(cause);
-  }
 }
 
 async function mountThrough(

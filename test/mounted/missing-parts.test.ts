@@ -45,9 +45,11 @@ test('without /dev/fuse, for root and for an ordinary user', () =>
   withPlace(({ image, mountpoint }) => {
     const message =
       '/dev/fuse is missing: load the kernel module with `modprobe fuse` as root, or give the container `--device /dev/fuse`';
-    const args = ['mount', image, mountpoint];
-    expect(tryWhere(WITHOUT_DEVICE, [QCOW2FS, ...args])).toEqual(failure(message));
-    expect(tryWhere(WITHOUT_DEVICE, [...asOrdinaryUser(), launcher, ...args])).toEqual(failure(message));
+    for (const transport of ['auto', 'kernel', 'fuse-native']) {
+      const args = ['mount', '--transport', transport, image, mountpoint];
+      expect(tryWhere(WITHOUT_DEVICE, [QCOW2FS, ...args])).toEqual(failure(message));
+      expect(tryWhere(WITHOUT_DEVICE, [...asOrdinaryUser(), launcher, ...args])).toEqual(failure(message));
+    }
   }));
 
 test('without fusermount3', () =>
