@@ -9,6 +9,9 @@ const SECTOR_BYTES = 512;
 const BLOCK_BYTES = 4096;
 const NAME_MAX_BYTES = 255;
 
+/** The one above it stands for "unknown" in libfuse. */
+const MAX_INODE_NUMBER = 0xffff_fffe;
+
 /** S_IFMT of stat(2). */
 const TYPE_OF_KIND = { directory: 0o040000, file: 0o100000, symlink: 0o120000 } as const;
 
@@ -19,8 +22,13 @@ export interface AttributeOperations {
 
 export function createOperations(fileSystem: FileSystem): FuseNativeOperations {
   const find = (path: string): NodeId => findNode(fileSystem, path);
+  const inodeNumberOf = createInodeNumbers();
   return {
-    getattr: (path, reply) => answer('getattr', path, reply, () => toStat(fileSystem.attributes(find(path)))),
+    getattr: (path, reply) =>
+      answer('getattr', path, reply, () => {
+        const attributes = fileSystem.attributes(find(path));
+        return toStat(attributes, inodeNumberOf(attributes.nodeId));
+      }),
     readdir: (path, reply) =>
       answer('readdir', path, reply, () => [
         ...['.', '..'],
@@ -94,7 +102,22 @@ function findNode(fileSystem: FileSystem, path: string): NodeId {
   return node;
 }
 
-function toStat(attributes: Attributes): FuseNativeStat {
+/**
+ * Gives each node a number of 32 bits, as long as it is mounted: its own, or the highest that is free. Nodes of several
+ * images have large numbers, which would be the same once cut. The numbers of one image leave room at the end: a state has
+ * 2^16 of them and uses the first few.
+ */
+function createInodeNumbers(): (node: NodeId) => number {
+  const numbers = new Map<NodeId, number>();
+  return (node) => {
+    if (node <= MAX_INODE_NUMBER) return node;
+    const number = numbers.get(node) ?? MAX_INODE_NUMBER - numbers.size;
+    numbers.set(node, number);
+    return number;
+  };
+}
+
+function toStat(attributes: Attributes, inodeNumber: number): FuseNativeStat {
   const { seconds, nanoseconds } = attributes.time;
   const milliseconds = seconds * 1000 + Math.floor(nanoseconds / 1e6);
   return {
@@ -103,7 +126,7 @@ function toStat(attributes: Attributes): FuseNativeStat {
     gid: attributes.gid,
     size: attributes.sizeBytes,
     nlink: attributes.linkCount,
-    ino: attributes.nodeId,
+    ino: inodeNumber,
     blksize: BLOCK_BYTES,
     blocks: Math.ceil(attributes.allocatedBytes / SECTOR_BYTES),
     atime: milliseconds,

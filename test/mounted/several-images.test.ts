@@ -56,6 +56,18 @@ describe('several images in one mount', () => {
       expect(findMount(mountpoint)?.source).toBe(`${images[0]}+1`);
     }));
 
+  test('have inode numbers of their own through fuse-native too', () =>
+    withPlace(({ folder, mountpoint, mount }) => {
+      const images = [makeImage(`${folder}/vm-root.qcow2`, 1), makeImage(`${folder}/vm-data.qcow2`, 11)];
+      expect(mount('--transport', 'fuse-native', ...images)).toEqual({ status: 0, stdout: '', stderr: '' });
+      const find = () => runCommand('find', [mountpoint, '-printf', '%i %p\\n']).trimEnd().split('\n');
+      const nodes = find();
+      expect(new Set(nodes.map((node) => node.split(' ')[0])).size).toBe(nodes.length);
+      expect(find()).toEqual(nodes);
+      const disks = ['vm-root', 'vm-data'].map((name) => firstByte(`${mountpoint}/${name}/current/disk.raw`));
+      expect(disks).toEqual([2, 12]);
+    }));
+
   test('have names of their own when their files have the same, or one that is no file name', () =>
     withPlace(({ folder, mountpoint, mount }) => {
       const files = ['a/disk.qcow2', 'b/disk.qcow2', 'disk.img', '100%.2026.qcow2', '...qcow2', 'd\u00e4ta'];
