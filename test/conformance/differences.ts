@@ -1,4 +1,4 @@
-/** Where a transport does not do what the others do, and why. native-notes/fuse-native.md has the same table. */
+/** Where a transport does not do what the others do, and why. native-notes/fuse-native.md has those of fuse-native. */
 
 import type { CaseName } from './cases.ts';
 import { DIRECT, NATIVE_ROOT, NATIVE_USER } from './transports.ts';
