@@ -9,6 +9,7 @@ import { FSTYPE } from '../fuse/kernel-mount.ts';
 import { isRoot } from '../fuse/mounter.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
 import { unmountLazily } from '../fuse/unmount.ts';
+import { findDaemons, hasEnded } from './find-daemons.ts';
 import type { MountOptions } from './mount-options.ts';
 import { findMountAt, resolveSymlinks } from './mountpoint-path.ts';
 
@@ -62,6 +63,8 @@ export function requireOwnMount({ mountpoint, userId }: Mount, action: 'replace'
  * since the attributes of its root may be in the kernel's cache.
  */
 export function isDead(mount: Mount): boolean {
+  // One that is there but does not answer, since somebody stopped it, would never let statfs(2) return.
+  if (findDaemons(mount.mountpoint, mount.userId).some((pid) => !hasEnded(pid))) return false;
   try {
     fs.statfsSync(mount.mountpoint);
     return false;

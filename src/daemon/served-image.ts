@@ -41,13 +41,18 @@ export async function openServedImage(
   const disks = new StateDisks(image);
   disks.requireUnchanged();
   const common = commonOwnership(accessesOf(filesOfLayers(image.layers)));
+  // Who may read the ciphertext need not know the passphrase.
+  const isEncrypted = image.keys.some((key) => key !== undefined);
   for (const problem of image.problems) warn(`warning: ${problem}`);
   return {
     imagePath,
     image,
     // Zeros for what is missing must not pass for data of the image.
     imageJson: toShared(toJson({ ...describeInfo(image), onMissing })),
-    ownership: overrideOwnership(common, ownership),
+    ownership: overrideOwnership(
+      isEncrypted ? { ...common, permissions: common.permissions & 0o400 } : common,
+      ownership,
+    ),
     missing: onMissing === 'zero' ? MissingRanges.createMemory() : undefined,
   };
 }

@@ -101,6 +101,22 @@ test('every kind of user of a busy mount is named', () =>
     await waitUntilGone(mountpoint);
   }));
 
+test('a mount whose daemon was stopped with SIGSTOP can be removed', () =>
+  withPlace(async ({ mountpoint }) => {
+    await mountTestFiles(mountpoint);
+    const pid = daemonOf(mountpoint);
+    process.kill(pid, 'SIGSTOP');
+    try {
+      const removal = unmount(mountpoint);
+      await waitUntil(() => !isMountpoint(mountpoint));
+      process.kill(pid, 'SIGCONT');
+      await removal;
+    } finally {
+      if (isRunning(pid)) process.kill(pid, 'SIGCONT');
+    }
+    await waitUntilGone(mountpoint);
+  }));
+
 test('a daemon that stops while its mount is busy says who uses it', () =>
   withPlace(async ({ folder, mountpoint }) => {
     const logFile = path.join(folder, 'log');

@@ -1,10 +1,11 @@
 /** Encrypted images through a real mount. */
 
+import fs from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { createEncryptedImage, encryptedTrueStates, fillEncrypted } from '../oracle/encrypted.ts';
 import { sha256OfFile } from '../support/hash.ts';
 import { withMount } from '../support/mounted-image.ts';
-import { runCommand } from '../support/run-command.ts';
+import { runCommand, tryCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 import { LUKS, makeEncryptedImage, PASSPHRASE, SIZE_BYTES, writePassphrase } from './encrypted-image.ts';
 import { diskFile } from './state-files.ts';
@@ -48,6 +49,26 @@ test('LUKS with XTS: every state is what QEMU reads, also in small pieces and pa
       },
       { options: ['--direct-io', '--passphrase-file', file] },
     );
+  }));
+
+test('with allow_other, who may read the image but has no passphrase gets in only if umask= says so', () =>
+  withTemporaryFolder(async (folder) => {
+    // What lies above the image must not be what keeps the other user out.
+    fs.chmodSync(folder, 0o755);
+    const image = makeEncryptedImage(folder);
+    fs.chmodSync(image.path, 0o644);
+    const file = writePassphrase(folder, `${PASSPHRASE}\n`);
+    const readAsOther = (mountpoint: string) =>
+      tryCommand('setpriv', [
+        ...['--reuid=65534', '--regid=65534', '--clear-groups'],
+        ...['head', '-c', '512', `${mountpoint}/current/disk.raw`],
+      ]);
+    for (const [list, status] of [['allow_other', 1] as const, ['allow_other,umask=022', 0] as const]) {
+      const options = ['-o', list, '--passphrase-file', file];
+      await withMount(image.path, (mountpoint) => expect(readAsOther(mountpoint).status, list).toBe(status), {
+        options,
+      });
+    }
   }));
 
 test('a chain takes one passphrase for each of its encrypted files', () =>
