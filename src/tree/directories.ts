@@ -1,4 +1,7 @@
-/** The directories of the tree: which names are in which, made once from a catalogue. */
+/**
+ * The directories of the tree: which names are in which. Each is made from the catalogue when it is first asked for: with
+ * 65,536 snapshots the three large ones take 100 MiB, in each thread.
+ */
 
 import { toDateFileName } from '../common/dates.ts';
 import { type DirectoryEntry, type NodeId, ROOT_NODE_ID } from '../filesystem/file-system.ts';
@@ -20,27 +23,34 @@ export interface Directories {
 
 export function createDirectories(catalogue: Catalogue): Directories {
   const { snapshots } = catalogue;
-  const names = toFileNames(snapshots);
+  const names = once(() => toFileNames(snapshots));
   const link = (slot: typeof SLOT.byIdLink | typeof SLOT.byDateLink) => (name: string, index: number) =>
     entry(name, stateNode(index + 1, slot), 'symlink');
-  const own = new Map<NodeId, Directory>([
+  const own = new Map<NodeId, () => Directory>([
     [
       ROOT_NODE_ID,
-      directory([
-        entry('image.json', IMAGE_JSON, 'file'),
-        entry('current', stateNode(0, SLOT.directory), 'directory'),
-        entry('snapshots', SNAPSHOTS, 'directory'),
-        entry('by-id', BY_ID, 'directory'),
-        entry('by-date', BY_DATE, 'directory'),
-      ]),
+      once(() =>
+        directory([
+          entry('image.json', IMAGE_JSON, 'file'),
+          entry('current', stateNode(0, SLOT.directory), 'directory'),
+          entry('snapshots', SNAPSHOTS, 'directory'),
+          entry('by-id', BY_ID, 'directory'),
+          entry('by-date', BY_DATE, 'directory'),
+        ]),
+      ),
     ],
-    [SNAPSHOTS, directory(names.map((name, index) => entry(name, stateNode(index + 1, SLOT.directory), 'directory')))],
-    [BY_ID, directory(toFileNames(snapshots.map(({ id }) => ({ name: id, id }))).map(link(SLOT.byIdLink)))],
-    [BY_DATE, directory(toFileNames(dateEntries(catalogue)).map(link(SLOT.byDateLink)))],
+    [
+      SNAPSHOTS,
+      once(() =>
+        directory(names().map((name, index) => entry(name, stateNode(index + 1, SLOT.directory), 'directory'))),
+      ),
+    ],
+    [BY_ID, once(() => directory(toFileNames(snapshots.map(({ id }) => ({ name: id, id }))).map(link(SLOT.byIdLink))))],
+    [BY_DATE, once(() => directory(toFileNames(dateEntries(catalogue)).map(link(SLOT.byDateLink))))],
   ]);
   return {
-    directory: (node) => own.get(node) ?? stateDirectory(node, catalogue),
-    snapshotFileName: (state) => names[state - 1] ?? escapeName(''),
+    directory: (node) => own.get(node)?.() ?? stateDirectory(node, catalogue),
+    snapshotFileName: (state) => names()[state - 1] ?? escapeName(''),
   };
 }
 
@@ -57,6 +67,14 @@ function stateDirectory(node: NodeId, { snapshots }: Catalogue): Directory | und
     entry('info.json', stateNode(state, SLOT.info), 'file'),
     ...(hasVmState ? [entry('vmstate.bin', stateNode(state, SLOT.vmState), 'file')] : []),
   ]);
+}
+
+function once<Value>(make: () => Value): () => Value {
+  let made: Value | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
 }
 
 function entry(name: string, nodeId: NodeId, kind: DirectoryEntry['kind']): DirectoryEntry {

@@ -173,7 +173,8 @@ export class Tree implements FileSystem {
   }
 
   #subdirectoryCount(node: NodeId): number {
-    if (node !== ROOT_NODE_ID && node !== SNAPSHOTS) return 0;
+    if (node === SNAPSHOTS) return this.#catalogue.snapshots.length;
+    if (node !== ROOT_NODE_ID) return 0;
     return this.#directory(node).entries.filter(({ kind }) => kind === 'directory').length;
   }
 

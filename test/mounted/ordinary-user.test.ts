@@ -211,3 +211,18 @@ async function killWithWatchdog(daemon: number): Promise<void> {
   process.kill(daemon, 'SIGKILL');
   while (!hasEnded(daemon)) await sleep(10);
 }
+
+test('an image that this user may not read is not mounted', () =>
+  withUserPlace(
+    (path) => fs.copyFileSync(samplePath, path),
+    ({ image, mountpoint }) => {
+      fs.chownSync(image, 0, 0);
+      fs.chmodSync(image, 0o600);
+      expect(tryAsOrdinaryUser([launcher, 'mount', image, mountpoint])).toEqual({
+        status: 1,
+        stdout: '',
+        stderr: `qcow2fs: ${image}: permission denied: run as a user who may read it, such as root\n`,
+      });
+      expect(findMount(mountpoint)).toBeUndefined();
+    },
+  ));
