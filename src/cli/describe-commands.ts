@@ -1,6 +1,8 @@
 /** `qcow2fs list` and `qcow2fs info`: what the image file says. Neither needs the backing files. */
 
+import { toJsonPieces } from '../common/json-pieces.ts';
 import { warn } from '../common/logging.ts';
+import { mapSequence } from '../common/sequence.ts';
 import type { EncryptionDescription } from '../open-image/describe-encryption.ts';
 import {
   type BitmapDescription,
@@ -33,14 +35,14 @@ function print<Description extends ImageList>(
 ): void {
   const description = describe(image);
   closeLayers(image.layers);
-  process.stdout.write(json ? `${JSON.stringify(description, null, 2)}\n` : toText(description));
+  process.stdout.write(json ? `${[...toJsonPieces(description)].join('')}\n` : toText(description));
   for (const problem of description.problems) warn(`warning: ${toPrintable(problem)}`);
 }
 
 function toListText({ snapshots, current }: ImageList): string {
   return formatTable([
     ['ID', 'NAME', 'DATE', 'VIRTUAL SIZE', 'VM STATE'],
-    ...snapshots.map(({ id, name, date, virtualSizeBytes, vmStateBytes }) => [
+    ...mapSequence(snapshots, ({ id, name, date, virtualSizeBytes, vmStateBytes }) => [
       toPrintable(id),
       toPrintable(name),
       date,

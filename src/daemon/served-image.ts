@@ -1,11 +1,13 @@
 /** Composition: an open image becomes the tree that a mount shows. */
 
+import { toJsonPieces } from '../common/json-pieces.ts';
 import { warn } from '../common/logging.ts';
+import { mapSequence } from '../common/sequence.ts';
 import type { FileSystem, Timestamp } from '../filesystem/file-system.ts';
 import { describeCurrent, describeInfo, describeSnapshot } from '../open-image/describe-image.ts';
 import { type LayerKey, withKeys } from '../open-image/layer-keys.ts';
 import { filesOfLayers } from '../open-image/layers.ts';
-import { closeImage, type OpenImage, openSettledImage } from '../open-image/open-image.ts';
+import { closeImage, type OpenImage, openSettledImage, snapshotsOf } from '../open-image/open-image.ts';
 import { StateDisks } from '../open-image/state-disks.ts';
 import type { OpenFile } from '../storage/file-storage.ts';
 import { MissingRanges } from '../storage/missing-ranges.ts';
@@ -84,7 +86,7 @@ function toCatalogue({ image, ownership }: ServedImage): Catalogue {
     ownership,
     time: modificationTime(image.layers[0]?.file),
     currentSizeBytes: image.qcow2.sizeBytes,
-    snapshots: image.snapshots.map(({ entry, sizeBytes }) => ({
+    snapshots: mapSequence(snapshotsOf(image), ({ entry, sizeBytes }) => ({
       id: entry.id,
       name: entry.name,
       // The field is a u32 without a limit in the format; the kernel refuses more than 999,999,999.
@@ -101,13 +103,13 @@ function modificationTime(file: OpenFile | undefined): Timestamp {
   return { seconds, nanoseconds: Math.floor((milliseconds - seconds * 1000) * 1e6) };
 }
 
-function describeState({ qcow2, snapshots }: OpenImage, state: number): object {
-  const snapshot = snapshots[state - 1];
-  return snapshot === undefined ? { state: 'current', ...describeCurrent(qcow2) } : describeSnapshot(snapshot);
+function describeState(image: OpenImage, state: number): object {
+  const snapshot = state > 0 ? snapshotsOf(image).at(state - 1) : undefined;
+  return snapshot === undefined ? { state: 'current', ...describeCurrent(image.qcow2) } : describeSnapshot(snapshot);
 }
 
 function toJson(value: object): Buffer {
-  return Buffer.from(`${JSON.stringify(value, null, 2)}\n`);
+  return Buffer.from(`${[...toJsonPieces(value)].join('')}\n`);
 }
 
 function toShared(bytes: Buffer): SharedArrayBuffer {

@@ -42,7 +42,7 @@ export async function openServedImages(options: DaemonOptions, keys: readonly La
     for (const image of images) closeServedImage(image);
     throw error;
   }
-  const snapshotCount = images.reduce((sum, { image }) => sum + image.snapshots.length, 0);
+  const snapshotCount = images.reduce((sum, { image }) => sum + image.snapshotMemory.count, 0);
   return {
     images,
     isHeavy: snapshotCount > MANY_SNAPSHOTS,

@@ -5,6 +5,7 @@
 
 import { toIsoDate } from '../common/dates.ts';
 import { decodeName } from '../common/names.ts';
+import { mapSequence, type Sequence } from '../common/sequence.ts';
 import type { Bitmap } from '../qcow2/bitmaps.ts';
 import type { Qcow2Metadata } from '../qcow2/open-qcow2.ts';
 import type { Snapshot } from '../qcow2/snapshots.ts';
@@ -19,7 +20,7 @@ import {
 } from '../qcow2/wire/header.ts';
 import { describeEncryption, type EncryptionDescription } from './describe-encryption.ts';
 import type { Layer } from './layers.ts';
-import type { ImageHeader } from './open-image.ts';
+import { type ImageHeader, snapshotsOf } from './open-image.ts';
 
 export interface SnapshotDescription {
   readonly id: string;
@@ -42,7 +43,7 @@ export interface CurrentDescription {
 export interface ImageList {
   readonly image: string;
   readonly current: CurrentDescription;
-  readonly snapshots: readonly SnapshotDescription[];
+  readonly snapshots: Sequence<SnapshotDescription>;
   readonly problems: readonly string[];
 }
 
@@ -98,11 +99,12 @@ export interface ImageInfo extends ImageList {
 
 const REBASE_NOTE = 'the snapshots have no backing file of their own: a rebase of the image changes what they read';
 
-export function describeList({ layers, qcow2, snapshots, problems }: ImageHeader): ImageList {
+export function describeList(image: ImageHeader): ImageList {
+  const { layers, qcow2, problems } = image;
   return {
     image: layers[0]?.file.path ?? '',
     current: describeCurrent(qcow2),
-    snapshots: snapshots.map(describeSnapshot),
+    snapshots: mapSequence(snapshotsOf(image), describeSnapshot),
     problems,
   };
 }

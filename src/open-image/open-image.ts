@@ -1,13 +1,14 @@
 /** Opens an image with everything it stands on, as plain data that can be handed to worker threads. */
 
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Sequence } from '../common/sequence.ts';
 import { createSharedBlockMemory, type SharedBlockMemory } from '../common/shared-block-cache.ts';
 import { Qcow2fsError } from '../errors.ts';
 import { forgetKeys, type VolumeKey } from '../luks/volume-key.ts';
 import { type BitmapList, listBitmaps } from '../qcow2/bitmaps.ts';
 import type { Qcow2Metadata } from '../qcow2/open-qcow2.ts';
 import { activeL1TableProblem } from '../qcow2/qcow2-image.ts';
-import { readSnapshotTable, type Snapshot } from '../qcow2/snapshots.ts';
+import { readSnapshotTable, type Snapshot, type SnapshotMemory, Snapshots } from '../qcow2/snapshots.ts';
 import { findTableProblems } from '../qcow2/table-problems.ts';
 import { isSettled, TIME_STAMP_TICKS_MS } from '../storage/file-storage.ts';
 import { type KeySource, keysOfLayers, withoutKeys } from './layer-keys.ts';
@@ -33,7 +34,8 @@ const SETTLE_ATTEMPTS = 20;
 export interface ImageHeader {
   readonly layers: readonly Layer[];
   readonly qcow2: Qcow2Metadata;
-  readonly snapshots: readonly Snapshot[];
+  /** `snapshotsOf` shows what is in it. */
+  readonly snapshotMemory: SnapshotMemory;
   readonly bitmaps: BitmapList;
   /** Damage found so far, one line each. */
   readonly problems: readonly string[];
@@ -58,13 +60,13 @@ export function openImageHeader(imagePath: string): ImageHeader {
   const layer = openTopLayer(imagePath);
   try {
     const file = toQcow2File(layer, layer.qcow2);
-    const { snapshots, problems } = readSnapshotTable(file);
+    const { memory: snapshotMemory, problems } = readSnapshotTable(file);
     return {
       layers: [layer],
       qcow2: layer.qcow2,
-      snapshots,
+      snapshotMemory,
       bitmaps: listBitmaps(file),
-      problems: [...problemsOfLayer(layer, snapshots), ...problems],
+      problems: [...problemsOfLayer(layer, new Snapshots(snapshotMemory)), ...problems],
     };
   } catch (error) {
     closeLayers([layer]);
@@ -142,6 +144,11 @@ export async function openSettledImage(
   }
 }
 
+/** The snapshots of an image, in the order of its table. */
+export function snapshotsOf({ snapshotMemory }: ImageHeader): Snapshots {
+  return new Snapshots(snapshotMemory);
+}
+
 /** Closes the files and overwrites the keys of an image that is used no more, in no thread. */
 export function closeImage({ keys, layers }: OpenImage): void {
   forgetKeys(keys);
@@ -164,7 +171,7 @@ function backingProblems(layers: readonly Layer[]): string[] {
 }
 
 /** Without those of the snapshot table itself: a backing file is read in its current state only. */
-function problemsOfLayer(layer: Layer, snapshots: readonly Snapshot[]): string[] {
+function problemsOfLayer(layer: Layer, snapshots: Sequence<Snapshot>): string[] {
   const { qcow2 } = layer;
   if (qcow2 === undefined) return [];
   const l1Problem = activeL1TableProblem(qcow2);

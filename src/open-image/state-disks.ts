@@ -4,12 +4,12 @@ import type { Disk } from '../disk/disk.ts';
 import { MissingDisk } from '../disk/missing-disk.ts';
 import { Qcow2fsError } from '../errors.ts';
 import { Qcow2Image } from '../qcow2/qcow2-image.ts';
-import type { Snapshot } from '../qcow2/snapshots.ts';
+import type { Snapshot, Snapshots } from '../qcow2/snapshots.ts';
 import { RawDisk } from '../raw/raw-disk.ts';
 import { FileStorage, isUnchanged, type OpenFile } from '../storage/file-storage.ts';
 import type { MissingRanges } from '../storage/missing-ranges.ts';
 import { filesOfLayers, isBackingLeftOut, type Layer, toQcow2File } from './layers.ts';
-import type { OpenImage } from './open-image.ts';
+import { type OpenImage, snapshotsOf } from './open-image.ts';
 
 /** For L1 and L2 slices of one thread, over all layers; a layer gets at least `MIN_SLICE_CACHE_BYTES`. */
 const SLICE_CACHE_BYTES = 16 * 1024 * 1024;
@@ -17,6 +17,7 @@ const MIN_SLICE_CACHE_BYTES = 256 * 1024;
 
 export class StateDisks {
   readonly #image: OpenImage;
+  readonly #snapshots: Snapshots;
   readonly #missing: MissingRanges | undefined;
   readonly #files: readonly OpenFile[];
   readonly #top: Qcow2Image;
@@ -30,6 +31,7 @@ export class StateDisks {
    */
   constructor(image: OpenImage, missing?: MissingRanges) {
     this.#image = image;
+    this.#snapshots = snapshotsOf(image);
     this.#missing = missing;
     this.#files = filesOfLayers(image.layers);
     const { path } = image.layers.at(-1)?.file ?? { path: '' };
@@ -44,7 +46,7 @@ export class StateDisks {
   }
 
   /**
-   * The disk of a state: 0 is the current state, n is `image.snapshots[n - 1]`.
+   * The disk of a state: 0 is the current state, n is the snapshot with place n - 1.
    * @throws Qcow2fsError DAMAGED, NOT_FOUND.
    */
   disk(state: number): Disk {
@@ -93,7 +95,7 @@ export class StateDisks {
   }
 
   #snapshot(state: number): Snapshot {
-    const snapshot = this.#image.snapshots[state - 1];
+    const snapshot = this.#snapshots.at(state - 1);
     if (snapshot === undefined) throw new Qcow2fsError('NOT_FOUND', `there is no snapshot for state ${state}`);
     return snapshot;
   }

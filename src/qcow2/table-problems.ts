@@ -3,6 +3,7 @@
  * read meets it; the tables below are left to the reads and to `check`, as there are too many of them.
  */
 
+import type { Sequence } from '../common/sequence.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import type { Qcow2File } from './open-qcow2.ts';
 import { activeL1TableProblem } from './qcow2-image.ts';
@@ -27,7 +28,7 @@ interface L1Table {
  * L1 tables that end behind the file, and L2 tables that begin behind it or are not cluster aligned, one line each with the
  * offset in the file. Tables that `activeL1TableProblem` and `readSnapshotTable` tell of are left out.
  */
-export function findTableProblems(file: Qcow2File, snapshots: readonly Snapshot[]): string[] {
+export function findTableProblems(file: Qcow2File, snapshots: Sequence<Snapshot>): string[] {
   const problems: string[] = [];
   const seen = new Set<string>();
   let budgetBytes = MAX_SCANNED_BYTES;
@@ -50,17 +51,13 @@ export function findTableProblems(file: Qcow2File, snapshots: readonly Snapshot[
   return problems;
 }
 
-function tablesOf(file: Qcow2File, snapshots: readonly Snapshot[]): L1Table[] {
+function* tablesOf(file: Qcow2File, snapshots: Sequence<Snapshot>): Iterable<L1Table> {
   const { l1Size, l1TableOffset } = file.header;
   const current = { label: 'the current state', offset: l1TableOffset, lengthBytes: l1Size * 8 };
-  return [
-    ...(activeL1TableProblem(file) === undefined ? [current] : []),
-    ...snapshots.map(({ entry, index }) => ({
-      label: `snapshot table entry ${index}`,
-      offset: entry.l1TableOffset,
-      lengthBytes: entry.l1Size * 8,
-    })),
-  ];
+  if (activeL1TableProblem(file) === undefined) yield current;
+  for (const { entry, index } of snapshots) {
+    yield { label: `snapshot table entry ${index}`, offset: entry.l1TableOffset, lengthBytes: entry.l1Size * 8 };
+  }
 }
 
 /** A table that cannot be read is a problem of its states, not of the image. */

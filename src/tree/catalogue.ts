@@ -1,5 +1,6 @@
 /** What the tree is made from. Immutable: a changed image gets a new catalogue. */
 
+import type { Sequence } from '../common/sequence.ts';
 import type { Disk } from '../disk/disk.ts';
 import type { Timestamp } from '../filesystem/file-system.ts';
 
@@ -28,10 +29,15 @@ export interface Catalogue {
   /** Virtual size of the current state. */
   readonly currentSizeBytes: number;
   /** In the order of the snapshot table. */
-  readonly snapshots: readonly SnapshotEntry[];
+  readonly snapshots: Sequence<SnapshotEntry>;
 }
 
-/** What the files of the tree hold. States: 0 is the current one, n is `catalogue.snapshots[n - 1]`. */
+/** The snapshot of a state; undefined for the current state and for what is none. */
+export function snapshotOf({ snapshots }: Catalogue, state: number): SnapshotEntry | undefined {
+  return state > 0 ? snapshots.at(state - 1) : undefined;
+}
+
+/** What the files of the tree hold. States: 0 is the current one, n is `catalogue.snapshots.at(n - 1)`. */
 export interface Contents {
   /** @throws Qcow2fsError when the state cannot be read at all. */
   disk(state: number): Disk;

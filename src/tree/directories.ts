@@ -4,8 +4,9 @@
  */
 
 import { toDateFileName } from '../common/dates.ts';
+import { mapSequence } from '../common/sequence.ts';
 import { type DirectoryEntry, type NodeId, ROOT_NODE_ID } from '../filesystem/file-system.ts';
-import type { Catalogue } from './catalogue.ts';
+import { type Catalogue, snapshotOf } from './catalogue.ts';
 import { escapeName, toFileNames } from './file-names.ts';
 import { BY_DATE, BY_ID, IMAGE_JSON, SLOT, SNAPSHOTS, stateNode, stateOf } from './node-ids.ts';
 
@@ -24,6 +25,7 @@ export interface Directories {
 export function createDirectories(catalogue: Catalogue): Directories {
   const { snapshots } = catalogue;
   const names = once(() => toFileNames(snapshots));
+  const ids = mapSequence(snapshots, ({ id }) => ({ name: id, id }));
   const link = (slot: typeof SLOT.byIdLink | typeof SLOT.byDateLink) => (name: string, index: number) =>
     entry(name, stateNode(index + 1, slot), 'symlink');
   const own = new Map<NodeId, () => Directory>([
@@ -45,7 +47,7 @@ export function createDirectories(catalogue: Catalogue): Directories {
         directory(names().map((name, index) => entry(name, stateNode(index + 1, SLOT.directory), 'directory'))),
       ),
     ],
-    [BY_ID, once(() => directory(toFileNames(snapshots.map(({ id }) => ({ name: id, id }))).map(link(SLOT.byIdLink))))],
+    [BY_ID, once(() => directory(toFileNames(ids).map(link(SLOT.byIdLink))))],
     [BY_DATE, once(() => directory(toFileNames(dateEntries(catalogue)).map(link(SLOT.byDateLink))))],
   ]);
   return {
@@ -55,13 +57,13 @@ export function createDirectories(catalogue: Catalogue): Directories {
 }
 
 function dateEntries({ snapshots }: Catalogue) {
-  return snapshots.map(({ time, id }) => ({ name: toDateFileName(time.seconds), id }));
+  return mapSequence(snapshots, ({ time, id }) => ({ name: toDateFileName(time.seconds), id }));
 }
 
-function stateDirectory(node: NodeId, { snapshots }: Catalogue): Directory | undefined {
+function stateDirectory(node: NodeId, catalogue: Catalogue): Directory | undefined {
   const state = stateOf(node);
-  if (state < 0 || state > snapshots.length || node !== stateNode(state, SLOT.directory)) return undefined;
-  const hasVmState = (snapshots[state - 1]?.vmStateBytes ?? 0) > 0;
+  if (state < 0 || state > catalogue.snapshots.length || node !== stateNode(state, SLOT.directory)) return undefined;
+  const hasVmState = (snapshotOf(catalogue, state)?.vmStateBytes ?? 0) > 0;
   return directory([
     entry('disk.raw', stateNode(state, SLOT.disk), 'file'),
     entry('info.json', stateNode(state, SLOT.info), 'file'),

@@ -21,9 +21,9 @@ export interface NamedEntry {
 }
 
 /** File names for all entries, in their order, no two alike. */
-export function toFileNames(entries: readonly NamedEntry[]): string[] {
+export function toFileNames(entries: Iterable<NamedEntry>): string[] {
   const taken = new Set<string>();
-  return entries.map(({ name, id }, index) => {
+  return Array.from(entries, ({ name, id }, index) => {
     const escaped = escapeName(name.slice(0, LOOKED_AT_BYTES));
     const endings = [`%id=${escapeName(id.slice(0, LOOKED_AT_BYTES))}`, `%entry=${index + 1}`];
     const candidates = [escaped, ...endings.map((ending) => cutTo(escaped, MAX_NAME_BYTES - ending.length) + ending)];

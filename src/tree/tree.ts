@@ -12,7 +12,7 @@ import {
   type NodeKind,
   ROOT_NODE_ID,
 } from '../filesystem/file-system.ts';
-import type { Catalogue, Contents } from './catalogue.ts';
+import { type Catalogue, type Contents, snapshotOf } from './catalogue.ts';
 import { createDirectories, type Directories, type Directory } from './directories.ts';
 import {
   BY_DATE,
@@ -35,6 +35,7 @@ export class Tree implements FileSystem {
   readonly #catalogue: Catalogue;
   readonly #contents: Contents;
   readonly #directories: Directories;
+  #totalBytes: number | undefined;
 
   constructor(catalogue: Catalogue, contents: Contents) {
     this.#catalogue = catalogue;
@@ -61,7 +62,7 @@ export class Tree implements FileSystem {
       gid,
       sizeBytes,
       allocatedBytes: this.#isDisk(node) ? this.#allocatedBytes(node, sizeBytes) : sizeBytes,
-      time: this.#catalogue.snapshots[state - 1]?.time ?? this.#catalogue.time,
+      time: snapshotOf(this.#catalogue, state)?.time ?? this.#catalogue.time,
     };
   }
 
@@ -115,7 +116,7 @@ export class Tree implements FileSystem {
 
   xattr(node: NodeId, name: string): Buffer | undefined {
     if (!this.xattrNames(node).includes(name)) return undefined;
-    const snapshot = this.#catalogue.snapshots[stateOf(node) - 1];
+    const snapshot = snapshotOf(this.#catalogue, stateOf(node));
     if (name === XATTR_STATE) return Buffer.from(snapshot === undefined ? 'current' : `id:${snapshot.id}`, 'latin1');
     return Buffer.from((name === XATTR_NAME ? snapshot?.name : snapshot?.id) ?? '', 'latin1');
   }
@@ -127,9 +128,8 @@ export class Tree implements FileSystem {
   }
 
   statistics(): FileSystemStatistics {
-    const { snapshots, currentSizeBytes } = this.#catalogue;
-    const totalBytes = snapshots.reduce((sum, { sizeBytes }) => sum + sizeBytes, currentSizeBytes);
-    return { totalBytes, nodeCount: 8 + snapshots.length * 5 };
+    this.#totalBytes ??= sizeOfAllStates(this.#catalogue);
+    return { totalBytes: this.#totalBytes, nodeCount: 8 + this.#catalogue.snapshots.length * 5 };
   }
 
   /** True for the files whose bytes come from the image: `disk.raw` and `vmstate.bin`. */
@@ -145,7 +145,7 @@ export class Tree implements FileSystem {
   }
 
   #vmStateBytes(state: number): number {
-    return this.#catalogue.snapshots[state - 1]?.vmStateBytes ?? 0;
+    return snapshotOf(this.#catalogue, state)?.vmStateBytes ?? 0;
   }
 
   /** True if the node is the tree's own or of a state that exists. */
@@ -182,7 +182,7 @@ export class Tree implements FileSystem {
     if (kind === 'symlink') return this.readlink(node).length;
     if (!this.#isDisk(node)) return this.#text(node).length;
     if (slotOf(node) === SLOT.vmState) return this.#vmStateBytes(stateOf(node));
-    return this.#catalogue.snapshots[stateOf(node) - 1]?.sizeBytes ?? this.#catalogue.currentSizeBytes;
+    return snapshotOf(this.#catalogue, stateOf(node))?.sizeBytes ?? this.#catalogue.currentSizeBytes;
   }
 
   /** All of it for a disk that cannot be read: a copy must meet the error, not skip a hole. */
@@ -204,4 +204,10 @@ export class Tree implements FileSystem {
     }
     throw noSuchNode(node);
   }
+}
+
+function sizeOfAllStates({ snapshots, currentSizeBytes }: Catalogue): number {
+  let sum = currentSizeBytes;
+  for (const { sizeBytes } of snapshots) sum += sizeBytes;
+  return sum;
 }

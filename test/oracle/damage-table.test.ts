@@ -4,7 +4,7 @@ import tmp from 'tmp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Qcow2fsError } from '../../src/errors.ts';
 import { closeLayers } from '../../src/open-image/layers.ts';
-import { closeImage, openImage, openImageHeader } from '../../src/open-image/open-image.ts';
+import { closeImage, openImage, openImageHeader, snapshotsOf } from '../../src/open-image/open-image.ts';
 import { StateDisks } from '../../src/open-image/state-disks.ts';
 import { catchError } from '../support/catch-error.ts';
 import type { DamageRow } from './damage-row.ts';
@@ -51,7 +51,7 @@ function damage({ apply }: DamageRow): string {
 function readHere(path: string, state: StateName, expected: Buffer): string {
   const image = openImage(path);
   try {
-    const index = state === 'current' ? 0 : 1 + image.snapshots.findIndex(({ entry }) => entry.name === state);
+    const index = state === 'current' ? 0 : 1 + [...snapshotsOf(image)].findIndex(({ entry }) => entry.name === state);
     if (state !== 'current' && index === 0) return 'absent';
     const disks = new StateDisks(image);
     const read = (offset: number, length: number): Buffer => {
@@ -97,11 +97,11 @@ describe.each(DAMAGE_TABLE)('$title', (row) => {
       expect(catchError(() => openImageHeader(path)).message).toContain(path);
       return;
     }
-    const { layers, problems, snapshots } = openImageHeader(path);
-    closeLayers(layers);
-    const shown = ['current', ...snapshots.map(({ entry }) => entry.name)];
+    const header = openImageHeader(path);
+    closeLayers(header.layers);
+    const shown = ['current', ...Array.from(snapshotsOf(header), ({ entry }) => entry.name)];
     if (row.refused === undefined) expect(shown).toEqual(STATE_NAMES.filter((state) => row.here[state] !== 'absent'));
-    expect(problems).toEqual(row.problems.map((problem) => expect.stringContaining(problem)));
+    expect(header.problems).toEqual(row.problems.map((problem) => expect.stringContaining(problem)));
   });
 
   test('is checked as QEMU checks it, where both do', () => {

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createExtent, type Disk, type ExtentKind, isSparse } from '../../src/disk/disk.ts';
 import { seekData, seekHole } from '../../src/disk/walk.ts';
 import { closeLayers } from '../../src/open-image/layers.ts';
-import { type OpenImage, openImage } from '../../src/open-image/open-image.ts';
+import { type OpenImage, openImage, snapshotsOf } from '../../src/open-image/open-image.ts';
 import { StateDisks } from '../../src/open-image/state-disks.ts';
 import { sha256OfFile } from '../support/hash.ts';
 import { dataRanges, type ListedExtent, listExtents, mappedRangesOf, mappedRangesOfQemu } from './extent-list.ts';
@@ -74,7 +74,7 @@ function describeImage(imageCase: ImageCase, kindsFound: Set<ExtentKind>): void 
     }
 
     it('has the snapshots that QEMU lists, in their order', () => {
-      const snapshots = image?.snapshots.map(({ entry: { id, name } }) => ({ id, name }));
+      const snapshots = image && Array.from(snapshotsOf(image), ({ entry: { id, name } }) => ({ id, name }));
       expect(snapshots).toEqual(listSnapshots(imagePath));
       expect(image?.problems).toEqual([]);
     });

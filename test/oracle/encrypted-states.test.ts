@@ -3,7 +3,7 @@
 import fs from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { type KeySource, withPassphrase } from '../../src/open-image/layer-keys.ts';
-import { closeImage, type OpenImage, openImage } from '../../src/open-image/open-image.ts';
+import { closeImage, type OpenImage, openImage, snapshotsOf } from '../../src/open-image/open-image.ts';
 import { StateDisks } from '../../src/open-image/state-disks.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 import {
@@ -175,7 +175,9 @@ function expectTrueStates(image: EncryptedImage, folder: string, keys: KeySource
   const states = encryptedTrueStates(image, folder);
   const open = openImage(image.path, keys);
   try {
-    expect(open.snapshots.map(({ entry: { id, name } }) => ({ id, name }))).toEqual(encryptedSnapshots(image));
+    expect(Array.from(snapshotsOf(open), ({ entry: { id, name } }) => ({ id, name }))).toEqual(
+      encryptedSnapshots(image),
+    );
     expect(open.problems).toEqual([]);
     for (const [index, state] of states.entries()) expectTrueState(open, index, state, seed);
   } finally {

@@ -5,7 +5,7 @@ import { createSharedBlockMemory } from '../../src/common/shared-block-cache.ts'
 import { findClusterBehindEnd } from '../../src/qcow2/end-of-image.ts';
 import { openQcow2 } from '../../src/qcow2/open-qcow2.ts';
 import { Qcow2Image } from '../../src/qcow2/qcow2-image.ts';
-import { readSnapshotTable } from '../../src/qcow2/snapshots.ts';
+import { readSnapshotTable, Snapshots } from '../../src/qcow2/snapshots.ts';
 import { BufferStorage } from '../../src/storage/buffer-storage.ts';
 import { buildImage, encodeHeader, encodeSnapshotEntry, u64 } from '../fixtures/image-builder.ts';
 import { catchError } from '../support/catch-error.ts';
@@ -100,7 +100,7 @@ test.each([
   const file = openQcow2(new BufferStorage(image));
   const clusterMemory = createSharedBlockMemory(CLUSTER, 1 << 20);
   const qcow2 = new Qcow2Image(file, { backing: undefined, clusterMemory, sliceCacheBytes: 1 << 16 });
-  const [snapshot] = readSnapshotTable(file).snapshots;
+  const snapshot = new Snapshots(readSnapshotTable(file).memory).at(0);
   if (snapshot === undefined) throw new Error('no snapshot');
   const target = Buffer.alloc(300, 0xee);
   const read = () => qcow2.vmStateDisk(snapshot).readAt(target, 0, 0, 300);

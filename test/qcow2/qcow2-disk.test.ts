@@ -7,7 +7,7 @@ import { createExtent, type Disk } from '../../src/disk/disk.ts';
 import { seekData } from '../../src/disk/walk.ts';
 import { openQcow2 } from '../../src/qcow2/open-qcow2.ts';
 import { Qcow2Image } from '../../src/qcow2/qcow2-image.ts';
-import { readSnapshotTable } from '../../src/qcow2/snapshots.ts';
+import { readSnapshotTable, Snapshots } from '../../src/qcow2/snapshots.ts';
 import { BufferStorage } from '../../src/storage/buffer-storage.ts';
 import { buildImage, encodeHeader, encodeSnapshotEntry, type HeaderFields, u64 } from '../fixtures/image-builder.ts';
 import { catchError } from '../support/catch-error.ts';
@@ -264,7 +264,7 @@ test('a snapshot that claims a huge disk with a short L1 table is one hole behin
     [10 * CLUSTER, encodeSnapshotEntry(fields)],
   ]);
   const file = openQcow2(new BufferStorage(image));
-  const [snapshot] = readSnapshotTable(file).snapshots;
+  const snapshot = new Snapshots(readSnapshotTable(file).memory).at(0);
   if (snapshot === undefined) throw new Error('no snapshot');
   const clusterMemory = createSharedBlockMemory(512, 1 << 16);
   const disk = new Qcow2Image(file, { backing: undefined, clusterMemory, sliceCacheBytes: 1 << 16 }).snapshotDisk(

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { openQcow2 } from '../../src/qcow2/open-qcow2.ts';
-import { readSnapshotTable } from '../../src/qcow2/snapshots.ts';
+import { readSnapshotTable, Snapshots, type SnapshotTable } from '../../src/qcow2/snapshots.ts';
 import { BufferStorage } from '../../src/storage/buffer-storage.ts';
 import { buildImage, encodeHeader, encodeSnapshotEntry, u64 } from '../fixtures/image-builder.ts';
 
@@ -12,7 +12,11 @@ function readTable(entries: readonly Buffer[], { count = entries.length, lengthB
     [0, header],
     [TABLE, Buffer.concat(entries)],
   ]);
-  return readSnapshotTable(openQcow2(new BufferStorage(image.subarray(0, lengthBytes))));
+  return show(readSnapshotTable(openQcow2(new BufferStorage(image.subarray(0, lengthBytes)))));
+}
+
+function show({ memory, problems }: SnapshotTable) {
+  return { snapshots: [...new Snapshots(memory)], problems, memory };
 }
 
 const names = ({ snapshots }: ReturnType<typeof readTable>) => snapshots.map(({ entry }) => entry.name);
@@ -97,7 +101,7 @@ test('names are shown as long as all of them are not too long, and the rest is t
     [0, header],
     [TABLE, Buffer.concat(entries)],
   ]);
-  const { snapshots, problems } = readSnapshotTable(openQcow2(new BufferStorage(image)));
+  const { snapshots, problems } = show(readSnapshotTable(openQcow2(new BufferStorage(image))));
   expect(snapshots.length).toBe(Math.floor((3 << 20) / 65536));
   expect(problems.join()).toContain('names together exceed 3145728 bytes: the rest is not shown');
 });
@@ -107,4 +111,29 @@ test('of many damaged entries, some are told', () => {
   const { problems } = readTable(entries);
   expect(problems.length).toBe(101);
   expect(problems.at(-1)).toBe('and 200 more problems of snapshots');
+});
+
+test('the view gives each entry as it lies in the file, and its place there', () => {
+  const entries = [
+    encodeSnapshotEntry({ name: 'a' }),
+    encodeSnapshotEntry({ name: 'bad', l1TableOffset: 1n }),
+    encodeSnapshotEntry({ name: 'three bytes', extra: Buffer.from([1, 2, 3]) }),
+  ];
+  const { memory } = readTable(entries);
+  const snapshots = new Snapshots(memory);
+  expect([snapshots.length, snapshots.at(0)?.index, snapshots.at(1)?.index]).toEqual([2, 0, 2]);
+  expect(snapshots.at(2)).toBeUndefined();
+  expect(snapshots.at(-1)).toBeUndefined();
+  const third = TABLE + (entries[0]?.length ?? 0) + (entries[1]?.length ?? 0);
+  expect([snapshots.fileOffset(0), snapshots.fileOffset(1)]).toEqual([TABLE, third]);
+  // Fixed part, extra data, an id of one byte, and the name: the padding is left out.
+  expect(snapshots.rawEntry(1)).toEqual(entries[2]?.subarray(0, 40 + 3 + 1 + 11));
+  expect(() => snapshots.rawEntry(2)).toThrow('there is no snapshot 2');
+});
+
+test('a table sent to another thread is the same memory', () => {
+  const { memory } = readTable([encodeSnapshotEntry({ name: 'a' })]);
+  const sent = structuredClone(memory);
+  new Snapshots(memory).rawEntry(0).write('z', 41, 'latin1');
+  expect(new Snapshots(sent).at(0)?.entry.name).toBe('z');
 });

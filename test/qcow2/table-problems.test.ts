@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { Qcow2fsError } from '../../src/errors.ts';
 import { openQcow2 } from '../../src/qcow2/open-qcow2.ts';
-import { readSnapshotTable } from '../../src/qcow2/snapshots.ts';
+import { readSnapshotTable, Snapshots } from '../../src/qcow2/snapshots.ts';
 import { findTableProblems } from '../../src/qcow2/table-problems.ts';
 import { BufferStorage } from '../../src/storage/buffer-storage.ts';
 import type { Storage } from '../../src/storage/storage.ts';
@@ -28,7 +28,7 @@ function problemsOf({ l1, header = {}, snapshots = [], wrap = (storage) => stora
     [SNAPSHOTS, Buffer.concat(snapshots)],
   ]);
   const file = openQcow2(wrap(new BufferStorage(image)));
-  return findTableProblems(file, readSnapshotTable(file).snapshots);
+  return findTableProblems(file, new Snapshots(readSnapshotTable(file).memory));
 }
 
 test('tables that are there are no problem, whatever their flags', () => {
