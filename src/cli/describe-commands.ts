@@ -2,7 +2,6 @@
 
 import { toJsonPieces } from '../common/json-pieces.ts';
 import { warn } from '../common/logging.ts';
-import { mapSequence } from '../common/sequence.ts';
 import type { EncryptionDescription } from '../open-image/describe-encryption.ts';
 import {
   type BitmapDescription,
@@ -13,47 +12,52 @@ import {
 } from '../open-image/describe-image.ts';
 import { type ChainOptions, closeLayers } from '../open-image/layers.ts';
 import { type ImageHeader, openImageChain, openImageHeader } from '../open-image/open-image.ts';
-import { formatSize, formatTable, toPrintable } from './format.ts';
+import { formatRows, formatSize, toPrintable } from './format.ts';
+import { writePieces } from './write-pieces.ts';
 
 export interface DescribeOptions {
   readonly json?: boolean;
 }
 
-export function listCommand(imagePath: string, options: DescribeOptions): void {
-  print(openImageHeader(imagePath), describeList, toListText, options);
+export async function listCommand(imagePath: string, options: DescribeOptions): Promise<void> {
+  await print(openImageHeader(imagePath), describeList, toListLines, options);
 }
 
-export function infoCommand(imagePath: string, options: DescribeOptions, chain: ChainOptions): void {
-  print(openImageChain(imagePath, chain), describeInfo, toInfoText, options);
+export async function infoCommand(imagePath: string, options: DescribeOptions, chain: ChainOptions): Promise<void> {
+  await print(openImageChain(imagePath, chain), describeInfo, toInfoLines, options);
 }
 
-function print<Description extends ImageList>(
+async function print<Description extends ImageList>(
   image: ImageHeader,
   describe: (image: ImageHeader) => Description,
-  toText: (description: Description) => string,
+  toLines: (description: Description) => Iterable<string>,
   { json }: DescribeOptions,
-): void {
+): Promise<void> {
   const description = describe(image);
   closeLayers(image.layers);
-  process.stdout.write(json ? `${[...toJsonPieces(description)].join('')}\n` : toText(description));
+  await writePieces(process.stdout, json ? toJsonLines(description) : toLines(description));
   for (const problem of description.problems) warn(`warning: ${toPrintable(problem)}`);
 }
 
-function toListText({ snapshots, current }: ImageList): string {
-  return formatTable([
-    ['ID', 'NAME', 'DATE', 'VIRTUAL SIZE', 'VM STATE'],
-    ...mapSequence(snapshots, ({ id, name, date, virtualSizeBytes, vmStateBytes }) => [
-      toPrintable(id),
-      toPrintable(name),
-      date,
-      formatSize(virtualSizeBytes),
-      vmStateBytes === 0 ? '-' : formatSize(vmStateBytes),
-    ]),
-    ['-', '(current)', '-', formatSize(current.virtualSizeBytes), '-'],
-  ]);
+function* toJsonLines(description: ImageList): Iterable<string> {
+  yield* toJsonPieces(description);
+  yield '\n';
 }
 
-function toInfoText(info: ImageInfo): string {
+function toListLines({ snapshots, current }: ImageList): Iterable<string> {
+  return formatRows({
+    *[Symbol.iterator]() {
+      yield ['ID', 'NAME', 'DATE', 'VIRTUAL SIZE', 'VM STATE'];
+      for (const { id, name, date, virtualSizeBytes, vmStateBytes } of snapshots) {
+        const vmState = vmStateBytes === 0 ? '-' : formatSize(vmStateBytes);
+        yield [toPrintable(id), toPrintable(name), date, formatSize(virtualSizeBytes), vmState];
+      }
+      yield ['-', '(current)', '-', formatSize(current.virtualSizeBytes), '-'];
+    },
+  });
+}
+
+function toInfoLines(info: ImageInfo): Iterable<string> {
   const rows: [string, string][] = [
     ['image', info.image],
     ['format', `qcow2 version ${info.version}`],
@@ -84,7 +88,7 @@ function toInfoText(info: ImageInfo): string {
   for (const note of info.notes) rows.push(['note', note]);
   if (info.unsupportedFeatures.length > 0)
     rows.push(['cannot be mounted', `it uses ${info.unsupportedFeatures.join(', ')}`]);
-  return formatTable(rows.map(([name, value]) => [`${name}:`, toPrintable(value)]));
+  return formatRows(rows.map(([name, value]) => [`${name}:`, toPrintable(value)]));
 }
 
 function describeBitmap({ name, granularityBytes, flags, consistent }: BitmapDescription): string {

@@ -24,12 +24,17 @@ export function toPrintable(text: string): string {
 
 /** Rows of equal length as left-aligned columns, two blanks apart, one line each. */
 export function formatTable(rows: readonly (readonly string[])[]): string {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? '').length)));
-  const lines = rows.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-      .join('  ')
-      .trimEnd(),
-  );
-  return `${lines.join('\n')}\n`;
+  return [...formatRows(rows)].join('');
+}
+
+/** As `formatTable`, line by line; `rows` are gone through twice. */
+export function* formatRows(rows: Iterable<readonly string[]>): Generator<string> {
+  const widths: number[] = [];
+  for (const row of rows) {
+    for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, cell.length);
+  }
+  for (const row of rows) {
+    const line = row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ');
+    yield `${line.trimEnd()}\n`;
+  }
 }

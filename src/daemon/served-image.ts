@@ -1,10 +1,11 @@
 /** Composition: an open image becomes the tree that a mount shows. */
 
-import { toJsonPieces } from '../common/json-pieces.ts';
 import { warn } from '../common/logging.ts';
 import { mapSequence } from '../common/sequence.ts';
+import { createSharedTextMemory, SharedText, type SharedTextMemory } from '../common/shared-text.ts';
 import type { FileSystem, Timestamp } from '../filesystem/file-system.ts';
-import { describeCurrent, describeInfo, describeSnapshot } from '../open-image/describe-image.ts';
+import { describeCurrent, describeSnapshot } from '../open-image/describe-image.ts';
+import { imageJsonPieces, maxImageJsonBytes } from '../open-image/image-json.ts';
 import { type LayerKey, withKeys } from '../open-image/layer-keys.ts';
 import { filesOfLayers } from '../open-image/layers.ts';
 import { closeImage, type OpenImage, openSettledImage, snapshotsOf } from '../open-image/open-image.ts';
@@ -17,12 +18,17 @@ import { Tree } from '../tree/tree.ts';
 import { accessesOf } from './file-access.ts';
 import type { DaemonOptions } from './mount-options.ts';
 
+/** Zeros for what is missing must not pass for data of the image. */
+type MountNotes = Pick<DaemonOptions, 'onMissing'>;
+
 /** All that a tree is made from, as plain data: file descriptors belong to the process, memory is shared. */
 export interface ServedImage {
   readonly imagePath: string;
   readonly image: OpenImage;
-  /** The text of `image.json`, which may be long: made once for all threads. */
-  readonly imageJson: SharedArrayBuffer;
+  /** The text of `image.json`, which may be long: made when a thread first needs it. */
+  readonly imageJson: SharedTextMemory;
+  /** What `image.json` says besides what the image does. */
+  readonly mountNotes: MountNotes;
   /** Whom the tree lets in. */
   readonly ownership: Ownership;
   /** With `onMissing` `zero`: the memory of `MissingRanges`, where all threads count what was not there. */
@@ -46,11 +52,12 @@ export async function openServedImage(
   // Who may read the ciphertext need not know the passphrase.
   const isEncrypted = image.keys.some((key) => key !== undefined);
   for (const problem of image.problems) warn(`warning: ${problem}`);
+  const mountNotes = { onMissing };
   return {
     imagePath,
     image,
-    // Zeros for what is missing must not pass for data of the image.
-    imageJson: toShared(toJson({ ...describeInfo(image), onMissing })),
+    imageJson: createSharedTextMemory(maxImageJsonBytes(image, mountNotes)),
+    mountNotes,
     ownership: overrideOwnership(
       isEncrypted ? { ...common, permissions: common.permissions & 0o400 } : common,
       ownership,
@@ -68,14 +75,14 @@ export function closeServedImage({ imagePath, image, missing }: ServedImage): vo
 
 /** The tree of a served image; any thread can have one. */
 export function createTree(served: ServedImage): FileSystem {
-  const { image, missing } = served;
+  const { image, missing, mountNotes } = served;
   const disks = new StateDisks(image, missing === undefined ? undefined : new MissingRanges(missing));
-  const imageJson = Buffer.from(served.imageJson);
+  const imageJson = new SharedText(served.imageJson, () => imageJsonPieces(image, mountNotes));
   const contents: Contents = {
     disk: (state) => disks.disk(state),
     vmState: (state) => disks.vmState(state),
     requireUnchanged: () => disks.requireUnchanged(),
-    imageJson: () => imageJson,
+    imageJson: () => imageJson.bytes(),
     infoJson: (state) => toJson(describeState(image, state)),
   };
   return new Tree(toCatalogue(served), contents);
@@ -109,11 +116,5 @@ function describeState(image: OpenImage, state: number): object {
 }
 
 function toJson(value: object): Buffer {
-  return Buffer.from(`${[...toJsonPieces(value)].join('')}\n`);
-}
-
-function toShared(bytes: Buffer): SharedArrayBuffer {
-  const memory = new SharedArrayBuffer(bytes.length);
-  bytes.copy(Buffer.from(memory));
-  return memory;
+  return Buffer.from(`${JSON.stringify(value, null, 2)}\n`);
 }

@@ -99,6 +99,15 @@ export class Snapshots implements Sequence<Snapshot> {
     return this.#place(index, FILE_OFFSET);
   }
 
+  /**
+   * The length of its id and its name together.
+   * @throws Qcow2fsError NOT_FOUND.
+   */
+  namesBytes(index: number): number {
+    const { idBytes, nameBytes } = decodeSnapshotEntryLengths(this.rawEntry(index));
+    return idBytes + nameBytes;
+  }
+
   #has(index: number): boolean {
     return Number.isInteger(index) && index >= 0 && index < this.length;
   }
