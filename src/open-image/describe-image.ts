@@ -26,7 +26,7 @@ export interface SnapshotDescription {
   readonly id: string;
   readonly name: string;
   /** The exact bytes in hexadecimal, for a name that is not UTF-8. */
-  readonly nameHex?: string;
+  readonly nameHex: string | undefined;
   readonly date: string;
   /** The date to the nanosecond is `date` and this. */
   readonly dateNanoseconds: number;
@@ -51,7 +51,7 @@ export interface ImageList {
 export interface BitmapDescription {
   readonly name: string;
   /** The exact bytes in hexadecimal, for a name that is not UTF-8. */
-  readonly nameHex?: string;
+  readonly nameHex: string | undefined;
   /** What one bit stands for. */
   readonly granularityBytes: number;
   /** As in `qemu-img info`. */
@@ -146,9 +146,12 @@ export function describeCurrent(qcow2: Qcow2Metadata): CurrentDescription {
 }
 
 export function describeSnapshot({ entry, sizeBytes }: Snapshot): SnapshotDescription {
+  // Not spread, as in decodeSnapshotEntry.
+  const { name, nameHex } = describeName(entry.name);
   return {
     id: decodeName(entry.id).text,
-    ...describeName(entry.name),
+    name,
+    nameHex,
     date: toIsoDate(entry.dateSeconds),
     dateNanoseconds: entry.dateNanoseconds,
     virtualSizeBytes: sizeBytes,
@@ -170,9 +173,9 @@ function describeBitmap({ name, granularityBits, flags }: Bitmap, areUpToDate: b
 }
 
 /** `name` has one character per byte (latin1). */
-function describeName(name: string): { readonly name: string; readonly nameHex?: string } {
+function describeName(name: string): Pick<SnapshotDescription, 'name' | 'nameHex'> {
   const { text, isExact } = decodeName(name);
-  return { name: text, ...(isExact ? {} : { nameHex: Buffer.from(name, 'latin1').toString('hex') }) };
+  return { name: text, nameHex: isExact ? undefined : Buffer.from(name, 'latin1').toString('hex') };
 }
 
 function describeLayer({ file, qcow2 }: Layer): LayerDescription {

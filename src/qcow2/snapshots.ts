@@ -16,6 +16,7 @@ import type { Qcow2File, Qcow2Metadata } from './open-qcow2.ts';
 import {
   decodeSnapshotEntry,
   decodeSnapshotEntryLengths,
+  decodeSnapshotEntrySizes,
   SNAPSHOT_ENTRY_FIXED_BYTES,
   type SnapshotEntry,
 } from './wire/snapshot-entry.ts';
@@ -200,7 +201,7 @@ export function l1TableProblem(file: Qcow2Metadata, l1Size: number, l1TableOffse
 /** Why the snapshot of an entry cannot be shown, or undefined. */
 function entryProblem(file: Qcow2File, bytes: Buffer): string | undefined {
   try {
-    const { l1Size, l1TableOffset } = decodeSnapshotEntry(bytes);
+    const { l1Size, l1TableOffset } = decodeSnapshotEntrySizes(bytes);
     return l1TableProblem(file, l1Size, l1TableOffset);
   } catch (error) {
     return messageOf(error);

@@ -31,7 +31,6 @@ export function findBitmapTables(image: CheckedImage, extension: Buffer | undefi
     const tables = directory.bitmaps.map(({ tableOffset, tableSize }) => ({
       offset: tableOffset,
       size: tableSize,
-      isActive: false,
     }));
     return { directory, tables: new MetadataTables(image, tables, CLUSTER_USES.other) };
   } catch (error) {

@@ -1,5 +1,6 @@
 /** The L1 tables of all states of an image. */
 
+import { ReadAheadStorage } from '../../storage/read-ahead-storage.ts';
 import { MAX_SNAPSHOT_COUNT, MAX_SNAPSHOT_EXTRA_DATA_BYTES, MAX_SNAPSHOT_TABLE_BYTES } from '../limits.ts';
 import { activeL1TableProblem } from '../qcow2-image.ts';
 import { l1TableProblem } from '../snapshots.ts';
@@ -28,10 +29,11 @@ export function findStateTables(image: CheckedImage): StateTables {
   const problem = activeL1TableProblem(file);
   if (problem !== undefined) log.add('l1-table', l1TableOffset, 1, () => problem);
   if (l1TableProblem(file, l1Size, l1TableOffset) === undefined) {
-    tables.push({ offset: l1TableOffset, size: l1Size, isActive: true });
+    tables.push({ offset: l1TableOffset, size: l1Size });
   }
+  const active = tables.at(0);
   const snapshotTableBytes = addSnapshotTables(image, tables);
-  return { l1Tables: new MetadataTables(image, tables, CLUSTER_USES.l1Table), snapshotTableBytes };
+  return { l1Tables: new MetadataTables(image, tables, CLUSTER_USES.l1Table, active), snapshotTableBytes };
 }
 
 /** Returns the length of the snapshot table. */
@@ -55,10 +57,11 @@ function addSnapshotTables(image: CheckedImage, tables: MetadataTable[]): number
   }
   if (hasDataFile) log.add('snapshot-table', snapshotsOffset, 1, () => 'an image with a data file has snapshots');
   const fixed = Buffer.alloc(SNAPSHOT_ENTRY_FIXED_BYTES);
+  const storage = new ReadAheadStorage(file.storage);
   let end = snapshotsOffset;
   for (let index = 0; index < snapshotCount; index++) {
     const offset = Math.ceil(end / 8) * 8;
-    readZeroPadded(file.storage, fixed, fixed.length, offset);
+    readZeroPadded(storage, fixed, fixed.length, offset);
     const { extraDataBytes, idBytes, nameBytes } = decodeSnapshotEntryLengths(fixed);
     const label = `snapshot table entry ${index}`;
     if (extraDataBytes > MAX_SNAPSHOT_EXTRA_DATA_BYTES) {
@@ -92,5 +95,5 @@ function addL1Table(
     log.add('l1-table', entryOffset, 1, () => `${label}: ${problem}`);
     return;
   }
-  tables.push({ offset, size, isActive: false });
+  tables.push({ offset, size });
 }

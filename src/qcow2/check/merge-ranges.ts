@@ -1,5 +1,7 @@
 /** Ranges that may lie over one another, as parts that do not. */
 
+import type { Sequence } from '../../common/sequence.ts';
+
 export interface CountedRange {
   readonly start: number;
   /** Exclusive. */
@@ -9,24 +11,37 @@ export interface CountedRange {
   readonly activeTimes: number;
 }
 
-/** Cuts `ranges` where any of them begins or ends; the parts come in ascending order. Empty ranges are left out. */
-export function mergeRanges(ranges: readonly CountedRange[]): CountedRange[] {
-  const edges = ranges
-    .filter(({ start, end }) => end > start)
-    .flatMap(({ start, end, times, activeTimes }) => [
-      { at: start, times, activeTimes },
-      { at: end, times: -times, activeTimes: -activeTimes },
-    ])
-    .sort((a, b) => a.at - b.at);
-  const parts: CountedRange[] = [];
-  let times = 0;
-  let activeTimes = 0;
-  let start = 0;
-  for (const edge of edges) {
-    if (times > 0 && edge.at > start) parts.push({ start, end: edge.at, times, activeTimes });
-    times += edge.times;
-    activeTimes += edge.activeTimes;
-    start = edge.at;
+type Range = Pick<CountedRange, 'start' | 'end'>;
+
+const NOTHING: Range = { start: 0, end: 0 };
+
+/**
+ * Cuts ranges where any of them begins or ends; the parts come in ascending order. Ranges that end where they begin, or
+ * before that, are left out. `active` is the one of the current state.
+ */
+export function* mergeRanges(ranges: Sequence<Range>, active = NOTHING): Generator<CountedRange> {
+  // Which end belongs to which start does not matter for how many ranges there are at a place.
+  const starts = new Float64Array(ranges.length);
+  const ends = new Float64Array(ranges.length);
+  let count = 0;
+  for (const { start, end } of ranges) {
+    starts[count] = start;
+    ends[count] = Math.max(start, end);
+    count += 1;
   }
-  return parts;
+  starts.sort();
+  ends.sort();
+  let started = 0;
+  let ended = 0;
+  let start = 0;
+  while (ended < ends.length) {
+    const end = Math.min(starts[started] ?? Infinity, ends[ended] ?? Infinity);
+    const times = started - ended;
+    if (times > 0 && end > start) {
+      yield { start, end, times, activeTimes: start >= active.start && end <= active.end ? 1 : 0 };
+    }
+    for (; starts[started] === end; started++);
+    for (; ends[ended] === end; ended++);
+    start = end;
+  }
 }

@@ -3,6 +3,7 @@
  * lie over one another in any number, so each place is looked at once, for all tables that it belongs to.
  */
 
+import { mapSequence } from '../../common/sequence.ts';
 import { type CheckedImage, isWithinFile } from './checked-image.ts';
 import { type CountedRange, mergeRanges } from './merge-ranges.ts';
 import { readZeroPadded } from './read-zero-padded.ts';
@@ -14,8 +15,6 @@ export interface MetadataTable {
   readonly offset: number;
   /** Entries. */
   readonly size: number;
-  /** It is the L1 table of the current state. */
-  readonly isActive: boolean;
 }
 
 /** An entry that is not zero, at `position` of the file; `part` says how many tables it belongs to. */
@@ -31,28 +30,28 @@ export class MetadataTables {
   readonly #pastEnd: readonly MetadataTable[];
   readonly #parts: readonly CountedRange[];
 
-  constructor(image: CheckedImage, tables: readonly MetadataTable[], use: ClusterUse) {
+  /** `active` is the one of `tables` that belongs to the current state, if there is one. */
+  constructor(image: CheckedImage, tables: readonly MetadataTable[], use: ClusterUse, active?: MetadataTable) {
     const { clusterBytes, file } = image;
     const isWithin = ({ offset, size }: MetadataTable) => isWithinFile(image, offset, size * ENTRY_BYTES);
     this.#image = image;
     this.#use = use;
     this.#pastEnd = tables.filter((table) => !isWithin(table));
-    this.#clusters = mergeRanges(
-      tables.filter(isWithin).map(({ offset, size }) => ({
-        start: offset / clusterBytes,
-        end: Math.ceil((offset + size * ENTRY_BYTES) / clusterBytes),
-        ...{ times: 1, activeTimes: 0 },
-      })),
-    );
+    this.#clusters = [
+      ...mergeRanges(
+        tables.filter(isWithin).map(({ offset, size }) => ({
+          start: offset / clusterBytes,
+          end: Math.ceil((offset + size * ENTRY_BYTES) / clusterBytes),
+        })),
+      ),
+    ];
     // QEMU takes what lies past the end of the file for zeros.
-    this.#parts = mergeRanges(
-      tables.map(({ offset, size, isActive }) => ({
-        start: offset,
-        end: Math.min(offset + size * ENTRY_BYTES, Math.ceil(file.storage.sizeBytes / ENTRY_BYTES) * ENTRY_BYTES),
-        times: 1,
-        activeTimes: isActive ? 1 : 0,
-      })),
-    );
+    const readableEnd = Math.ceil(file.storage.sizeBytes / ENTRY_BYTES) * ENTRY_BYTES;
+    const toRange = ({ offset, size }: MetadataTable) => ({
+      start: offset,
+      end: Math.min(offset + size * ENTRY_BYTES, readableEnd),
+    });
+    this.#parts = [...mergeRanges(mapSequence(tables, toRange), active && toRange(active))];
   }
 
   /** Counts the references to the clusters of the tables. */
