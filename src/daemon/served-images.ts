@@ -13,7 +13,7 @@ import { commonOwnership } from '../tree/ownership.ts';
 import type { DaemonOptions } from './mount-options.ts';
 import { closeServedImage, createTree, openServedImage, type ServedImage } from './served-image.ts';
 
-/** Each thread has catalogues of its own, which take 1 to 2 KiB for a snapshot. */
+/** Each thread has directories of its own, whose names take 1 to 2 KiB for a snapshot. */
 const MANY_SNAPSHOTS = 8192;
 
 /** Everything a worker needs, as plain data. */

@@ -53,6 +53,15 @@ test('of many in one table, the first are told and the others counted', () => {
 test('a table of several states is looked at once, and a list of many states comes to an end', () => {
   const shared = Array.from({ length: 3 }, () => encodeSnapshotEntry({}));
   expect(problemsOf({ l1: [PAST], snapshots: shared })).toHaveLength(1);
+  const [long, short] = [
+    { l1TableOffset: PAST, l1Size: 2 },
+    { l1TableOffset: PAST, l1Size: 1 },
+  ];
+  const pairs = [short, long, short, long].map(encodeSnapshotEntry);
+  expect(problemsOf({ l1: [0n], snapshots: pairs }).map((problem) => problem.slice(0, 24))).toEqual([
+    'snapshot table entry 0: ',
+    'snapshot table entry 1: ',
+  ]);
   const own = Array.from({ length: 500 }, (_, index) =>
     encodeSnapshotEntry({ l1TableOffset: PAST * BigInt(index + 1) }),
   );
