@@ -1,0 +1,25 @@
+/** Keeps a search that blocks the thread from being made too often. */
+
+const REST_MS = 2_000;
+/** On a machine with very many open files: no more than about a twentieth of the time is spent on searches. */
+const REST_PER_SEARCH = 20;
+
+export class SearchLimit {
+  readonly #now: () => number;
+  #restUntil = Number.NEGATIVE_INFINITY;
+
+  /** `now`: milliseconds of a clock that never goes back. */
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  /** What `search` gives; undefined if it is too early for it. */
+  run<Result>(search: () => Result): Result | undefined {
+    const start = this.#now();
+    if (start < this.#restUntil) return undefined;
+    const result = search();
+    const end = this.#now();
+    this.#restUntil = end + Math.max(REST_MS, (end - start) * REST_PER_SEARCH);
+    return result;
+  }
+}
