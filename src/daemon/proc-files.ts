@@ -2,8 +2,11 @@
 
 import fs from 'node:fs';
 
-/** It has ended or closed the file; or it belongs to somebody else, or runs with rights of its own (ptrace(2)). */
-const UNSEEN = ['ENOENT', 'ESRCH', 'EACCES', 'EPERM'];
+/**
+ * The process has ended or closed the file; or it belongs to somebody else, or runs with rights of its own (ptrace(2)).
+ * EINVAL is for the mountinfo of one that is about to end (fs/proc_namespace.c, mounts_open_common).
+ */
+const UNSEEN = ['ENOENT', 'ESRCH', 'EINVAL', 'EACCES', 'EPERM'];
 
 /** The text of a file of /proc; undefined if it is not to be seen. */
 export function readProcText(path: string): string | undefined {

@@ -1,7 +1,7 @@
 /** Lists of locks, and of what a descriptor is, as text of the kernel. */
 
 import { describe, expect, test } from 'vitest';
-import { decodeDescriptorInfo } from '../../src/daemon/proc-identity.ts';
+import { decodeDescriptorInfo, type ImageIdentity, isListedAs } from '../../src/daemon/proc-identity.ts';
 import { decodeLocks, isWriterLock } from '../../src/daemon/proc-locks.ts';
 
 /** The line of an OFD lock of QEMU's on a range. */
@@ -82,4 +82,26 @@ describe('what fdinfo tells', () => {
   });
 
   test('may be nothing at all', () => expect(decodeDescriptorInfo('')).toBeUndefined());
+});
+
+describe('a listed lock may be one on the image', () => {
+  /** As stat(1) and mountinfo gave them for a file on an ext4, and for one on an overlayfs over two file systems. */
+  const onDisk = { superblock: '254:0', mountId: 27, inode: 2147398n, statDevice: 65024n, statInode: 2147398n };
+  const onOverlay = { superblock: '0:41', mountId: 46, inode: 2146491n, statDevice: 43n, statInode: 2146491n };
+
+  test.each<[string, ImageIdentity, string, boolean]>([
+    ['on its superblock', onDisk, 'fe:00:2147398', true],
+    ['on another inode', onDisk, 'fe:00:2147399', false],
+    ['on another superblock', onDisk, 'fe:01:2147398', false],
+    ['on its superblock, which stat does not tell', onOverlay, '00:29:2146491', true],
+    ['on what stat tells, which is no superblock', onOverlay, '00:2b:2146491', false],
+    ['on its disk, if its mount is not known', { ...onDisk, superblock: undefined }, 'fe:00:2147398', true],
+    ['on another disk, if its mount is not known', { ...onDisk, superblock: undefined }, 'fe:01:2147398', false],
+    ['on no disk, if its own is none', { ...onOverlay, superblock: undefined }, '00:29:2146491', true],
+    ['on a disk, if its own is none', { ...onOverlay, superblock: undefined }, 'fe:00:2146491', false],
+    ['on no disk, if its own is one', { ...onDisk, superblock: undefined }, '00:29:2147398', false],
+  ])('%s', (_, image, file, expected) => {
+    const locks = decodeLocks(`1: OFDLCK ADVISORY  READ -1 ${file} 100 101\n`);
+    expect(locks.map((lock) => isListedAs(image, lock))).toEqual([expected]);
+  });
 });

@@ -140,9 +140,28 @@ describe('on an overlayfs', () => {
           clock.milliseconds += 10_000;
           expect(watch.look(false)).toBeUndefined();
         });
+        // What is known of the other file ends with its lock.
+        expect(watch.look(false)).toBeUndefined();
+        await whileRunning(vm(image), () => expect(watch.look(false)?.how).toBe('lock'));
       });
     }));
 });
+
+test('the same inode number on another file system is another file', () =>
+  withTemporaryFolder((folder) => {
+    const [one, two] = [`${folder}/one`, `${folder}/two`];
+    return whileMountedOn(one, ['-o', 'loop', makeExt4(`${one}.ext4`)], () =>
+      whileMountedOn(two, ['-o', 'loop', makeExt4(`${two}.ext4`)], async () => {
+        const [image, other] = [makeImage(one), makeImage(two)];
+        expect(fs.statSync(other).ino).toBe(fs.statSync(image).ino);
+        await withWatch(image, async (watch, clock) => {
+          await whileRunning(vm(other), () => expect(watch.look(true)).toBeUndefined());
+          clock.milliseconds += 10_000;
+          await whileRunning(shell(other), () => expect(watch.look(true)).toBeUndefined());
+        });
+      }),
+    );
+  }));
 
 describe('a watch', () => {
   const SCRIPT = `

@@ -180,6 +180,18 @@ describe('searches', () => {
       });
     }));
 
+  test('are not made for changes of a writer that was seen', () =>
+    withTemporaryFolder(async (folder) => {
+      const image = makeImage(folder);
+      await withWatch(image, async (watch) => {
+        await whileRunning(vm(image), () => expect(watch.look(true)?.how).toBe('lock'));
+        await whileRunning(shell(image), () => {
+          expect(watch.look(false)).toBeUndefined();
+          expect(watch.look(true)?.how).toBe('open');
+        });
+      });
+    }));
+
   test('of who holds a lock rest as well, but the lock is seen at once', () =>
     withTemporaryFolder(async (folder) => {
       const image = makeImage(folder);
