@@ -110,13 +110,15 @@ test('the image is told from others, and known by each of its names', () =>
 test('a lock of another program on the whole image says nothing', () =>
   withTemporaryFolder(async (folder) => {
     const image = makeImage(folder);
-    const script = `import fcntl, struct, sys
-file = open(sys.argv[1], 'rb')
-fcntl.fcntl(file, 37, struct.pack('hhqqi4x', fcntl.F_RDLCK, 0, 0, 0, 0))
-fcntl.flock(file, fcntl.LOCK_SH)
-print('ready', flush=True)
-sys.stdin.read()`;
-    const program = { ...shell(image), command: ['python3', '-c', script, image] };
+    // F_OFD_SETLK is 37; struct flock of x86-64: F_RDLCK, SEEK_SET, start, length (to the end), pid.
+    const script = `open(my $file, '<', $ARGV[0]) or die;
+      my $lock = pack('ssx4qqlx4', 0, 0, 0, 0, 0);
+      fcntl($file, 37, $lock) or die;
+      flock($file, 1) or die;
+      $| = 1;
+      print 'ready';
+      <STDIN>`;
+    const program = { ...shell(image), name: 'perl', command: ['perl', '-e', script, image] };
     await withWatch(image, (watch) =>
       whileRunning(program, () => {
         const { ino } = fs.statSync(image);
