@@ -24,8 +24,7 @@ export function chooseSession(
   poolOptions: WorkerPoolOptions,
   createFileSystem: () => FileSystem | Promise<FileSystem>,
 ): Session {
-  const native = (Fuse: FuseNativeConstructor) =>
-    createNativeSession(Fuse, createFileSystem, poolOptions.options.directIo);
+  const native = (Fuse: FuseNativeConstructor) => createNativeSession(Fuse, createFileSystem);
   if (choice === 'fuse-native') return native(loadFuseNative());
   let mounter: Mounter;
   try {

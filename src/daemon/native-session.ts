@@ -16,10 +16,13 @@ import type { PoolEnd } from './worker-pool.ts';
 export function createNativeSession(
   Fuse: FuseNativeConstructor,
   createFileSystem: () => FileSystem | Promise<FileSystem>,
-  directIo: boolean,
 ): Session {
   const ended = withResolvers<PoolEnd>();
   let fileSystem: FileSystem | undefined;
+  const current = () => {
+    if (fileSystem === undefined) throw new Qcow2fsError('INTERNAL', 'the session was not started');
+    return fileSystem;
+  };
   return {
     ended: ended.promise,
     async start() {
@@ -30,12 +33,10 @@ export function createNativeSession(
     async mount(mountpoint, options) {
       // libfuse would only say that it failed.
       if (options.allowOther && !isRoot() && !isAllowOtherAllowed()) throw mountError(mountpoint, NO_ALLOW_OTHER);
-      if (fileSystem === undefined) throw new Qcow2fsError('INTERNAL', 'the session was not started');
-      const served = await mountFuseNative(Fuse, fileSystem, mountpoint, {
+      const served = await mountFuseNative(Fuse, current, mountpoint, {
         words: commonOptions(options),
         subtype: FSTYPE.replace('fuse.', ''),
         source: escapeOption(options.source),
-        directIo,
       });
       const mount = requireMount(mountpoint);
       // libfuse leaves an aborted connection where it is mounted.

@@ -32,21 +32,37 @@ export interface FuseNativeStatfs {
 /** Paths begin with `/` and are UTF-8. */
 export interface FuseNativeOperations {
   getattr(path: string, reply: Callback<FuseNativeStat>): void;
+  /** Gets its handle through `guardOpenFileAttributes` only. */
+  fgetattr(path: string, handle: number, reply: Callback<FuseNativeStat>): void;
   readdir(path: string, reply: Callback<readonly string[]>): void;
   readlink(path: string, reply: Callback<string>): void;
   statfs(path: string, reply: Callback<FuseNativeStatfs>): void;
+  /** `reply` gets a handle, above 0 and below 2^31, which the other operations on the open file are given. */
   open(path: string, flags: number, reply: Callback<number>): void;
   /** `reply` gets the number of bytes, or a negative errno. */
-  read(path: string, fd: number, target: Buffer, length: number, offset: number, reply: (result: number) => void): void;
+  read(
+    path: string,
+    handle: number,
+    target: Buffer,
+    length: number,
+    offset: number,
+    reply: (result: number) => void,
+  ): void;
+  release(path: string, handle: number, reply: Callback<void>): void;
   /** Both are replaced, see `guardExtendedAttributes`; that they are there makes libfuse offer them. */
   getxattr(): void;
   listxattr(): void;
 }
 
+type AttributeSignal = (errno: number, numbers: Uint32Array) => void;
+
 type Signal = (result: number, memory: ArrayBufferLike) => void;
 
 export interface FuseNative {
   mount(done: (error?: Error | null) => void): void;
+  readonly ops: FuseNativeOperations;
+  _op_getattr(this: { ops: Pick<FuseNativeOperations, 'getattr'> }, signal: AttributeSignal, path: string): void;
+  _op_fgetattr: (signal: AttributeSignal, path: string, handle: number) => void;
   _op_getxattr: (signal: Signal, path: string, name: string, target: Buffer) => void;
   _op_listxattr: (signal: Signal, path: string, target: Buffer) => void;
 }

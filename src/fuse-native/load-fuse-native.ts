@@ -62,3 +62,12 @@ export function guardExtendedAttributes(
   fuse._op_getxattr = (signal, path, name, target) => values.get(path, name, replyInto(target, signal));
   fuse._op_listxattr = (signal, path, target) => values.list(path, replyInto(target, signal));
 }
+
+/**
+ * Replaces the handler of the package for the attributes of an open file: it drops the handle, and tells those of whatever
+ * has the path now. What it tells them in is made by its handler for paths.
+ */
+export function guardOpenFileAttributes(fuse: FuseNative): void {
+  fuse._op_fgetattr = (signal, path, handle) =>
+    fuse._op_getattr.call({ ops: { getattr: (_, reply) => fuse.ops.fgetattr(path, handle, reply) } }, signal, path);
+}

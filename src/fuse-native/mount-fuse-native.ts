@@ -2,10 +2,9 @@
 
 import fs from 'node:fs';
 import { messageOf, Qcow2fsError } from '../errors.ts';
-import type { FileSystem } from '../filesystem/file-system.ts';
 import type { FuseNativeConstructor } from './fuse-native-types.ts';
-import { guardExtendedAttributes } from './load-fuse-native.ts';
-import { createAttributeOperations, createOperations } from './operations.ts';
+import { guardExtendedAttributes, guardOpenFileAttributes } from './load-fuse-native.ts';
+import { type CurrentFileSystem, createAttributeOperations, createOperations } from './operations.ts';
 
 export interface FuseNativeMountOptions {
   /** Words of mount(8) and libfuse: `ro`, `allow_other`, … */
@@ -14,13 +13,15 @@ export interface FuseNativeMountOptions {
   readonly subtype: string;
   /** What findmnt shows as the source, escaped for a list of options. */
   readonly source: string;
-  readonly directIo: boolean;
 }
 
 /** Both the mountpoint and the list of options are cut to this by the package, without a word. */
 const MAX_TEXT_BYTES = 1000;
-/** Nothing that is shown ever changes by itself. */
-const VALID_SECONDS = 86_400 * 365;
+/**
+ * How long the kernel takes a name for what it was. libfuse could tell it sooner, but the package has no way to: so this is
+ * how long a name outlives a change of the tree.
+ */
+const ENTRY_VALID_SECONDS = 0.5;
 const POLL_MS = 50;
 
 /** A mount that is served until its last user is gone. */
@@ -34,7 +35,7 @@ export interface FuseNativeMount {
  */
 export async function mountFuseNative(
   Fuse: FuseNativeConstructor,
-  fileSystem: FileSystem,
+  current: CurrentFileSystem,
   mountpoint: string,
   options: FuseNativeMountOptions,
 ): Promise<FuseNativeMount> {
@@ -44,8 +45,9 @@ export async function mountFuseNative(
     throw failure(mountpoint, `fuse-native takes paths of at most ${MAX_TEXT_BYTES} bytes; use \`--transport kernel\``);
   }
   const before = deviceDescriptors();
-  const fuse = new Fuse(mountpoint, createOperations(fileSystem), { timeout: false, subtype });
-  guardExtendedAttributes(fuse, createAttributeOperations(fileSystem));
+  const fuse = new Fuse(mountpoint, createOperations(current), { timeout: false, subtype });
+  guardExtendedAttributes(fuse, createAttributeOperations(current));
+  guardOpenFileAttributes(fuse);
   await new Promise<void>((resolve, reject) => {
     fuse.mount((error) => {
       if (error === null || error === undefined) resolve();
@@ -57,16 +59,19 @@ export async function mountFuseNative(
 }
 
 /** The package knows few options, and puts them one behind the other: so all go where the subtype goes. */
-function toWords({ words, subtype, source, directIo }: FuseNativeMountOptions): string[] {
+function toWords({ words, subtype, source }: FuseNativeMountOptions): string[] {
   return [
     subtype,
     `fsname=${source}`,
     // Numbers of inodes are those of the file system, not a count of libfuse.
     'use_ino',
-    `attr_timeout=${VALID_SECONDS}`,
-    `entry_timeout=${VALID_SECONDS}`,
-    // Without kernel_cache each open would drop what the page cache has of the file.
-    directIo ? 'direct_io' : 'kernel_cache',
+    `entry_timeout=${ENTRY_VALID_SECONDS}`,
+    // libfuse has one inode for a path, whatever node that is: attributes of the last one would be taken for those of the
+    // next, and a file that was just opened would be read to the length of another.
+    'attr_timeout=0',
+    'negative_timeout=0',
+    // For the same reason nothing may come out of the page cache: it belongs to that inode.
+    'direct_io',
     ...words,
   ];
 }

@@ -1,67 +1,73 @@
 /** A `FileSystem` as the operations that fuse-native calls. Each answers before it returns. */
 
+import { Qcow2fsError } from '../errors.ts';
 import { ERRNO, toErrno } from '../filesystem/errno.ts';
 import { logFailure } from '../filesystem/failure-log.ts';
 import { type Attributes, type FileSystem, type NodeId, ROOT_NODE_ID } from '../filesystem/file-system.ts';
 import type { Callback, FuseNativeOperations, FuseNativeStat, FuseNativeStatfs } from './fuse-native-types.ts';
+import { InodeNumbers } from './inode-numbers.ts';
+import { OpenFiles } from './open-files.ts';
 
 const SECTOR_BYTES = 512;
 const BLOCK_BYTES = 4096;
 const NAME_MAX_BYTES = 255;
 
-/** The one above it stands for "unknown" in libfuse. */
-const MAX_INODE_NUMBER = 0xffff_fffe;
-
 /** S_IFMT of stat(2). */
 const TYPE_OF_KIND = { directory: 0o040000, file: 0o100000, symlink: 0o120000 } as const;
+
+/** The file system to serve now. Each operation asks once, and so sees one tree, also while that is exchanged. */
+export type CurrentFileSystem = () => FileSystem;
 
 export interface AttributeOperations {
   get(path: string, name: string, reply: Callback<Buffer>): void;
   list(path: string, reply: Callback<Buffer>): void;
 }
 
-export function createOperations(fileSystem: FileSystem): FuseNativeOperations {
-  const find = (path: string): NodeId => findNode(fileSystem, path);
-  const inodeNumberOf = createInodeNumbers();
+/** A path is looked up anew by each operation; an open file stays the node that its path was when it was opened. */
+export function createOperations(current: CurrentFileSystem): FuseNativeOperations {
+  const openFiles = new OpenFiles();
+  const inodeNumbers = new InodeNumbers({ isKnown: (node) => hasNode(current(), node) });
+  const stat = (attributes: Attributes) => toStat(attributes, inodeNumbers.of(attributes.nodeId));
   return {
-    getattr: (path, reply) =>
-      answer('getattr', path, reply, () => {
-        const attributes = fileSystem.attributes(find(path));
-        return toStat(attributes, inodeNumberOf(attributes.nodeId));
-      }),
-    readdir: (path, reply) =>
-      answer('readdir', path, reply, () => [
-        ...['.', '..'],
-        ...fileSystem.entries(find(path)).map(({ name }) => Buffer.from(name, 'latin1').toString()),
-      ]),
-    readlink: (path, reply) => answer('readlink', path, reply, () => fileSystem.readlink(find(path)).toString()),
-    statfs: (path, reply) => answer('statfs', path, reply, () => toStatfs(fileSystem)),
+    getattr: (path, reply) => answer('getattr', path, reply, () => stat(attributesOf(current(), path))),
+    fgetattr: (path, handle, reply) =>
+      answerForOpenFile('getattr', path, reply, () => stat(current().attributes(openFiles.node(handle)))),
+    readdir: (path, reply) => answer('readdir', path, reply, () => namesIn(current(), path)),
+    readlink: (path, reply) => answer('readlink', path, reply, () => targetOf(current(), path)),
+    statfs: (path, reply) => answer('statfs', path, reply, () => toStatfs(current())),
     open: (path, _flags, reply) =>
       answer('open', path, reply, () => {
-        fileSystem.open(find(path));
-        // An open file is its path: nothing is kept for it.
-        return 0;
+        const fileSystem = current();
+        const node = findNode(fileSystem, path);
+        fileSystem.open(node);
+        return openFiles.add(node);
       }),
-    read(path, _fd, target, length, offset, reply) {
-      // Only below 2^53 is it exact, and no file reaches further.
-      const make = () => (Number.isSafeInteger(offset) ? fileSystem.read(find(path), target, 0, offset, length) : 0);
-      answer('read', path, (errno, count = 0) => reply(errno < 0 ? errno : count), make);
+    read(path, handle, target, length, offset, reply) {
+      const make = () => {
+        const node = openFiles.node(handle);
+        // Only below 2^53 is it exact, and no file reaches further.
+        return Number.isSafeInteger(offset) ? current().read(node, target, 0, offset, length) : 0;
+      };
+      answerForOpenFile('read', path, (errno, count = 0) => reply(errno < 0 ? errno : count), make);
     },
+    release: (path, handle, reply) => answer('release', path, reply, () => openFiles.remove(handle)),
     getxattr: () => {},
     listxattr: () => {},
   };
 }
 
-export function createAttributeOperations(fileSystem: FileSystem): AttributeOperations {
+export function createAttributeOperations(current: CurrentFileSystem): AttributeOperations {
   return {
     get: (path, name, reply) =>
       answer('getxattr', path, reply, () => {
+        const fileSystem = current();
         const value = fileSystem.xattr(findNode(fileSystem, path), name);
         if (value === undefined) throw new MissingError(ERRNO.ENODATA);
         return value;
       }),
     list: (path, reply) =>
       answer('listxattr', path, reply, () => {
+        const fileSystem = current();
         const names = fileSystem.xattrNames(findNode(fileSystem, path));
         return Buffer.from(names.map((name) => `${name}\0`).join(''), 'latin1');
       }),
@@ -79,16 +85,40 @@ class MissingError extends Error {
 }
 
 /** An exception that left this function would end the process. */
-function answer<Value>(operation: string, path: string, reply: Callback<Value>, make: () => Value): void {
+function answer<Value>(
+  operation: string,
+  path: string,
+  reply: Callback<Value>,
+  make: () => Value,
+  errnoOf: (error: unknown) => number = toErrno,
+): void {
   let value: Value | undefined;
   let errno = 0;
   try {
     value = make();
   } catch (error) {
-    errno = error instanceof MissingError ? error.errno : toErrno(error);
+    errno = error instanceof MissingError ? error.errno : errnoOf(error);
     if (!(error instanceof MissingError)) logFailure(error, operation, path);
   }
   reply(-errno, value);
+}
+
+/** ESTALE (open(2), "stale file handle") for a node that is gone: whatever has its path now is another file. */
+function answerForOpenFile<Value>(operation: string, path: string, reply: Callback<Value>, make: () => Value): void {
+  answer(operation, path, reply, make, (error) => {
+    const errno = toErrno(error);
+    return errno === ERRNO.ENOENT ? ERRNO.ESTALE : errno;
+  });
+}
+
+/** What fails for another reason than that the node is gone may still be there. */
+function hasNode(fileSystem: FileSystem, node: NodeId): boolean {
+  try {
+    fileSystem.parent(node);
+    return true;
+  } catch (error) {
+    return !(error instanceof Qcow2fsError && error.code === 'NOT_FOUND');
+  }
 }
 
 function findNode(fileSystem: FileSystem, path: string): NodeId {
@@ -102,19 +132,17 @@ function findNode(fileSystem: FileSystem, path: string): NodeId {
   return node;
 }
 
-/**
- * Gives each node a number of 32 bits, as long as it is mounted: its own, or the highest that is free. Nodes of several
- * images have large numbers, which would be the same once cut. The numbers of one image leave room at the end: a state has
- * 2^16 of them and uses the first few.
- */
-function createInodeNumbers(): (node: NodeId) => number {
-  const numbers = new Map<NodeId, number>();
-  return (node) => {
-    if (node <= MAX_INODE_NUMBER) return node;
-    const number = numbers.get(node) ?? MAX_INODE_NUMBER - numbers.size;
-    numbers.set(node, number);
-    return number;
-  };
+function attributesOf(fileSystem: FileSystem, path: string): Attributes {
+  return fileSystem.attributes(findNode(fileSystem, path));
+}
+
+function namesIn(fileSystem: FileSystem, path: string): string[] {
+  const entries = fileSystem.entries(findNode(fileSystem, path));
+  return ['.', '..', ...entries.map(({ name }) => Buffer.from(name, 'latin1').toString())];
+}
+
+function targetOf(fileSystem: FileSystem, path: string): string {
+  return fileSystem.readlink(findNode(fileSystem, path)).toString();
 }
 
 function toStat(attributes: Attributes, inodeNumber: number): FuseNativeStat {
