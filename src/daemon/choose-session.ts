@@ -47,6 +47,9 @@ function loadInstead(reason: Qcow2fsError): FuseNativeConstructor {
   } catch (cause) {
     throw new Qcow2fsError('MOUNT', `${reason.message}. Nor is there its substitute: ${messageOf(cause)}`, { cause });
   }
-  warn(`serving through fuse-native, without SEEK_HOLE and with requests of 128 KiB at most: ${reason.message}`);
+  warn(
+    'serving through fuse-native, without SEEK_HOLE and the page cache, and with requests of 128 KiB at most: ' +
+      reason.message,
+  );
   return Fuse;
 }

@@ -174,7 +174,7 @@ test('without koffi an ordinary user gets fuse-native, and the log says why and 
   withPlace((place) => {
     withoutPackages(KOFFI, () => {
       expect(mountOnce(place, 'ordinary')).toBe(
-        `qcow2fs: serving through fuse-native, without SEEK_HOLE and with requests of 128 KiB at most: ` +
+        `qcow2fs: serving through fuse-native, without SEEK_HOLE and the page cache, and with requests of 128 KiB at most: ` +
           `${KOFFI_IS_MISSING}\n`,
       );
       expect(mountOnce(place, 'root')).toBe('');
