@@ -23,6 +23,8 @@ export type ErrorCode =
   | 'PAST_END'
   /** The image was changed since it was opened: its tables can no longer be trusted. */
   | 'STALE'
+  /** Somebody writes to the image: what is on its disk is not its current state. */
+  | 'BUSY'
   /** The operating system failed to read, open or list something; `cause` has its error. */
   | 'IO'
   /** A mount or unmount failed. */

@@ -14,13 +14,15 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   disk: [],
   raw: ['disk', 'storage'],
   luks: ['storage'],
+  volumes: ['disk'],
   qcow2: ['disk', 'luks', 'storage'],
   filesystem: [],
   tree: ['filesystem', 'disk'],
   fuse: ['filesystem'],
   'fuse-native': ['filesystem'],
-  'open-image': ['disk', 'luks', 'storage', 'raw', 'qcow2'],
-  daemon: ['filesystem', 'tree', 'fuse', 'fuse-native', 'open-image', 'storage'],
+  'open-image': ['disk', 'luks', 'storage', 'raw', 'qcow2', 'volumes'],
+  // The daemon tells snapshots apart from one state of the image to the next.
+  daemon: ['disk', 'filesystem', 'tree', 'fuse', 'fuse-native', 'open-image', 'qcow2', 'storage', 'volumes'],
   demo: [],
   cli: ['daemon', 'demo', 'open-image'],
 };

@@ -39,7 +39,7 @@ async function print<Description extends ImageList>(
   for (const problem of description.problems) warn(`warning: ${toPrintable(problem)}`);
 }
 
-function* toJsonLines(description: ImageList): Iterable<string> {
+export function* toJsonLines(description: object): Iterable<string> {
   yield* toJsonPieces(description);
   yield '\n';
 }

@@ -5,6 +5,7 @@ import { type Command, Option } from 'commander';
 import { ON_MISSING, TRANSPORT_CHOICES } from '../daemon/mount-options.ts';
 import { mountInBackground, mountInForeground } from '../daemon/start-daemon.ts';
 import { Qcow2fsError } from '../errors.ts';
+import { addChainOptions, append } from './chain-options.ts';
 import { type MountFlags, toMountOptions } from './mount-flags.ts';
 import { applyOptionLists } from './option-list.ts';
 
@@ -12,7 +13,7 @@ const NAME = 'mount';
 
 /** Adds the command; `exit` is called with the exit code of a mount in the foreground. */
 export function addMountCommand(program: Command, exit: (code: number) => void): void {
-  program
+  const command = program
     .command(NAME, { isDefault: true })
     .description('show the states of IMAGE under the directory MOUNTPOINT; of several, in a folder each')
     .argument('[FILE...]', 'qcow2 images (files or block devices), and at the end MOUNTPOINT, an empty directory')
@@ -25,17 +26,8 @@ export function addMountCommand(program: Command, exit: (code: number) => void):
     .option('-f, --foreground', 'stay in the foreground until it is unmounted')
     .option('--direct-io', 'do not keep what was read in the page cache')
     .addOption(new Option('--transport <NAME>', 'how to speak to the kernel').choices(TRANSPORT_CHOICES))
-    .option('--log-file <FILE>', 'write the messages of the background process to FILE')
-    .option(
-      '--passphrase-file <FILE>',
-      'read the passphrase of an encrypted image from FILE, or from standard input (-); once for all encrypted files, ' +
-        'or once for each',
-      append,
-    )
-    .option('--allow-path <DIR>', 'let backing files be opened in DIR too, besides the folder of IMAGE', append)
-    .option('--backing <FILE>', 'take FILE as the backing file, whatever IMAGE says')
-    .option('--data-file <FILE>', 'take FILE as the external data file, whatever IMAGE says')
-    .option('--no-backing', 'open no backing file: what would come from it cannot be read')
+    .option('--log-file <FILE>', 'write the messages of the background process to FILE');
+  addChainOptions(command)
     .addOption(
       new Option(
         '--on-missing <WHAT>',
@@ -43,6 +35,10 @@ export function addMountCommand(program: Command, exit: (code: number) => void):
       )
         .choices(ON_MISSING)
         .default('error'),
+    )
+    .option(
+      '--live-current',
+      'read the current state even while a virtual machine writes to IMAGE: crash-inconsistent at best',
     )
     .action(async (files: readonly string[], flags: MountFlags) => {
       if (program.args.length === 0) program.help({ error: true });
@@ -58,11 +54,6 @@ export function addMountCommand(program: Command, exit: (code: number) => void):
       if (allFlags.foreground === true) exit(await mountInForeground(options));
       else await mountInBackground(options);
     });
-}
-
-/** For an option that may be given several times. */
-export function append(value: string, values: readonly string[] = []): string[] {
-  return [...values, value];
 }
 
 /** A first word that is neither a command nor a path is a mistyped command. */

@@ -6,7 +6,7 @@ import { Qcow2fsError } from '../errors.ts';
 import type { ChainOptions } from '../open-image/layers.ts';
 import { passphraseSource } from './passphrases.ts';
 
-/** Those about the backing chain; `info` has some of them too. */
+/** Those about the backing chain; `list --volumes` has them too, and `info` some of them. */
 export interface ChainFlags {
   readonly allowPath?: readonly string[];
   /** false for --no-backing */
@@ -21,6 +21,7 @@ export interface MountFlags extends ChainFlags {
   readonly logFile?: string;
   readonly passphraseFile?: readonly string[];
   readonly onMissing?: OnMissing;
+  readonly liveCurrent?: boolean;
   /** The lists behind each -o. */
   readonly options?: readonly string[];
   /** The rest comes from these lists only. */
@@ -45,6 +46,7 @@ export function toMountOptions(imagePaths: readonly string[], mountpoint: string
     passphrasesOf: passphraseSource(flags.passphraseFile ?? []),
     chain: toChainOptions(flags),
     onMissing: flags.onMissing ?? 'error',
+    isCurrentLive: flags.liveCurrent === true,
     ownership: {
       ...(uid === undefined ? {} : { uid }),
       ...(gid === undefined ? {} : { gid }),

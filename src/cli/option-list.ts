@@ -46,6 +46,7 @@ const ROWS = new Map<string, Row>([
   ['backing', { toFlags: (backing) => ({ backing }) }],
   ['data-file', { toFlags: (dataFile) => ({ dataFile }) }],
   ['on-missing', { toFlags: (value) => ({ onMissing: toOnMissing(value) }) }],
+  ['live-current', { flags: { liveCurrent: true } }],
   ['log-file', { toFlags: (logFile) => ({ logFile }) }],
   ['allow-path', { toFlags: (folder, { allowPath = [] }) => ({ allowPath: [...allowPath, folder] }) }],
   ['passphrase-file', { toFlags: (file, { passphraseFile = [] }) => ({ passphraseFile: [...passphraseFile, file] }) }],

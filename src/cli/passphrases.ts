@@ -1,4 +1,4 @@
-/** Where `qcow2fs mount` gets passphrases from: files, or a prompt. Never the command line or the environment. */
+/** Where `qcow2fs mount` and `qcow2fs list --volumes` get passphrases from: files, or a prompt. Never the command line or the environment. */
 
 import fs from 'node:fs';
 import { messageOf, Qcow2fsError } from '../errors.ts';

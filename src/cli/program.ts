@@ -4,9 +4,11 @@ import fs from 'node:fs';
 import { Command } from 'commander';
 import { unmount } from '../daemon/stop-mount.ts';
 import { runDemo } from '../demo/run-demo.ts';
+import { append } from './chain-options.ts';
 import { type CheckFlags, checkCommand } from './check-command.ts';
-import { type DescribeOptions, infoCommand, listCommand } from './describe-commands.ts';
-import { addMountCommand, append } from './mount-command.ts';
+import { type DescribeOptions, infoCommand } from './describe-commands.ts';
+import { addListCommand } from './list-command.ts';
+import { addMountCommand } from './mount-command.ts';
 import { type ChainFlags, toChainOptions } from './mount-flags.ts';
 
 /** The program; `exit` is called with the exit code of a command that has more to say than that it is done. */
@@ -26,12 +28,7 @@ export function createProgram(exit: (code: number) => void): Command {
     .argument('<MOUNTPOINT>', 'where it is mounted')
     .action((mountpoint: string) => unmount(mountpoint));
 
-  program
-    .command('list')
-    .description('show the snapshots of IMAGE: id, name, date, size')
-    .argument('<IMAGE>', 'a qcow2 image')
-    .option('--json', 'print one JSON object')
-    .action((image: string, options: DescribeOptions) => listCommand(image, options));
+  addListCommand(program);
 
   program
     .command('info')

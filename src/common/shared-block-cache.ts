@@ -18,7 +18,8 @@ const STATE = 0;
 const PIN_COUNT = 1;
 const LAST_USE = 2;
 const TAG = 3;
-const ENTRY_WORDS = 4;
+const EPOCH = 4;
+const ENTRY_WORDS = 5;
 
 const EMPTY = 0;
 const FILLING = 1;
@@ -56,11 +57,14 @@ export class SharedBlockCache {
   readonly #entries: Int32Array;
   readonly #keys: Float64Array;
   readonly #bytes: Buffer;
+  readonly #epoch: number;
   /** Sets whose lock a dead thread holds. */
   readonly #brokenSets = new Set<number>();
 
-  constructor(memory: SharedBlockMemory) {
+  /** Blocks of other epochs (integers of 32 bits) are not seen, and give way. */
+  constructor(memory: SharedBlockMemory, epoch = 0) {
     this.#memory = memory;
+    this.#epoch = epoch;
     this.#locks = new Int32Array(memory.locks);
     this.#entries = new Int32Array(memory.entries);
     this.#keys = new Float64Array(memory.keys);
@@ -133,7 +137,8 @@ export class SharedBlockCache {
 
   #find(set: number, key: number, tag: number): number {
     for (let block = set * WAY_COUNT; block < (set + 1) * WAY_COUNT; block++) {
-      if (this.#keys[block] !== key || this.#word(block, TAG) !== tag) continue;
+      if (this.#keys[block] !== key || this.#word(block, TAG) !== tag || this.#word(block, EPOCH) !== this.#epoch)
+        continue;
       const state = this.#word(block, STATE);
       if (state === FILLING || state === READY) return block;
     }
@@ -156,6 +161,7 @@ export class SharedBlockCache {
     Atomics.store(this.#entries, victim * ENTRY_WORDS + STATE, FILLING);
     this.#keys[victim] = key;
     Atomics.store(this.#entries, victim * ENTRY_WORDS + TAG, tag);
+    Atomics.store(this.#entries, victim * ENTRY_WORDS + EPOCH, this.#epoch);
     this.#touch(victim);
     return victim;
   }

@@ -11,6 +11,7 @@ import { loadFuseNative } from '../fuse-native/load-fuse-native.ts';
 import { createKernelSession } from './kernel-session.ts';
 import type { TransportChoice } from './mount-options.ts';
 import { createNativeSession } from './native-session.ts';
+import type { ServedImages } from './served-images.ts';
 import type { Session } from './session.ts';
 import type { WorkerPoolOptions } from './worker-pool.ts';
 
@@ -22,9 +23,9 @@ import type { WorkerPoolOptions } from './worker-pool.ts';
 export function chooseSession(
   choice: TransportChoice,
   poolOptions: WorkerPoolOptions,
-  createFileSystem: () => FileSystem | Promise<FileSystem>,
+  createFileSystem: (served: ServedImages) => FileSystem,
 ): Session {
-  const native = (Fuse: FuseNativeConstructor) => createNativeSession(Fuse, createFileSystem);
+  const native = (Fuse: FuseNativeConstructor) => createNativeSession(Fuse, poolOptions.served, createFileSystem);
   if (choice === 'fuse-native') return native(loadFuseNative());
   let mounter: Mounter;
   try {

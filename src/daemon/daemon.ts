@@ -4,6 +4,7 @@
  */
 
 import { warn } from '../common/logging.ts';
+import { cacheChanges } from '../filesystem/cache-change.ts';
 import type { FileSystem } from '../filesystem/file-system.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
 import { unmountLazily } from '../fuse/unmount.ts';
@@ -24,7 +25,13 @@ export interface ImageSource {
   /** No thread uses it any more. */
   close?(served: ServedImages): void;
   /** The file system, for this thread. */
-  createFileSystem(served: ServedImages): FileSystem | Promise<FileSystem>;
+  createFileSystem(served: ServedImages): FileSystem;
+  /** As `createFileSystem`, for telling what has changed from one to the next: nodes that take long to find may be missing. */
+  createOutline?(served: ServedImages): FileSystem;
+  /** Calls `onChange` with what is to be served instead whenever that changes. */
+  follow?(served: ServedImages, options: DaemonOptions, onChange: (next: ServedImages) => void): { stop(): void };
+  /** No thread uses what was served before `next` any more. */
+  retire?(before: ServedImages, next: ServedImages): void;
   /** The script of a worker thread that serves it. */
   readonly workerEntry: URL;
 }
@@ -39,22 +46,28 @@ export async function runDaemon(
   source: ImageSource,
   onReady: (stopper: Stopper) => void,
 ): Promise<number> {
-  const served = await openImages(options, source);
+  const serving = { served: await openImages(options, source) };
   try {
-    return await serveImages(options, source, served, onReady);
+    return await serveImages(options, source, serving, onReady);
   } finally {
-    source.close?.(served);
+    source.close?.(serving.served);
   }
+}
+
+/** What is served at the moment. */
+interface Serving {
+  served: ServedImages;
 }
 
 async function serveImages(
   options: DaemonOptions,
   source: ImageSource,
-  served: ServedImages,
+  serving: Serving,
   onReady: (stopper: Stopper) => void,
 ): Promise<number> {
+  const { served } = serving;
   const poolOptions = { entry: source.workerEntry, served, options: { directIo: options.directIo } };
-  const session = chooseSession(options.transport, poolOptions, () => source.createFileSystem(served));
+  const session = chooseSession(options.transport, poolOptions, source.createFileSystem);
   try {
     // Before the mount: what keeps it from being served leaves nothing behind.
     await session.start();
@@ -62,11 +75,26 @@ async function serveImages(
     const stopper = new Stopper(mounting);
     const { mount } = await mounting;
     await serveUntilReady(session, mount);
-    return await serveUntilEnd(session, mount, stopper, onReady);
+    const following = follow(options, source, serving, session);
+    try {
+      return await serveUntilEnd(session, mount, stopper, onReady);
+    } finally {
+      following?.stop();
+    }
   } catch (error) {
     await session.abandon();
     throw error;
   }
+}
+
+function follow(options: DaemonOptions, source: ImageSource, serving: Serving, session: Session) {
+  return source.follow?.(serving.served, options, (next) => {
+    const before = serving.served;
+    serving.served = next;
+    const outline = source.createOutline ?? source.createFileSystem;
+    const changes = cacheChanges(outline(before), outline(next));
+    void session.replace(next, changes).then(() => source.retire?.(before, next));
+  });
 }
 
 async function openImages(options: DaemonOptions, source: ImageSource): Promise<ServedImages> {

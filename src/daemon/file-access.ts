@@ -22,31 +22,39 @@ const ACL_MARK_COLUMN = 10;
  */
 export function accessesOf(files: readonly OpenFile[]): FileOwnership[] {
   const paths = files.map((file) => fs.realpathSync.native(file.path, { encoding: 'buffer' }).toString('latin1'));
-  const folders = new Set(paths.flatMap(foldersAbove));
-  return [...files.map((file, index) => toReading(file, paths[index] ?? '')), ...[...folders].map(toPassage)];
-}
-
-function toReading({ mode, uid, gid }: OpenFile, real: string): FileOwnership {
-  return { mode: sureBits(mode, real), uid, gid };
+  const folders = [...new Set(paths.flatMap(foldersAbove))];
+  const haveAcl = whichHaveAcl([...paths, ...folders]);
+  return [
+    ...files.map(({ mode, uid, gid }, index) => ({ mode: sureBits(mode, haveAcl[index]), uid, gid })),
+    ...folders.map((folder, index) => toPassage(folder, haveAcl[paths.length + index])),
+  ];
 }
 
 /**
  * The bits that say who gets in. With an access control list only the owner's do: those of the group are its mask then, and
- * anybody of the others may be kept out by name (acl(5)).
+ * anybody of the others may be kept out by name (acl(5)). Where it cannot be told, there may be one.
  */
-function sureBits(mode: number, real: string): number {
-  return hasAcl(real) ? mode & ~0o077 : mode;
+function sureBits(mode: number, hasAcl = true): number {
+  return hasAcl ? mode & ~0o077 : mode;
 }
 
-/** Node.js cannot ask for it; ls can. Where it cannot be told, there may be one. */
-function hasAcl(real: string): boolean {
-  const { stdout, error } = spawnSync('ls', ['-ld', '--', decodeName(real).text], {
+/** Node.js cannot ask for access control lists; ls can. */
+function whichHaveAcl(paths: readonly string[]): boolean[] {
+  const lines = listLines(paths);
+  // A path that ls cannot take leaves no line: then nobody knows whose the others are.
+  const perPath = lines.length === paths.length ? lines : paths.map((path) => listLines([path])[0]);
+  return perPath.map((line) => line?.[ACL_MARK_COLUMN] !== ' ' && line?.[ACL_MARK_COLUMN] !== '.');
+}
+
+/** One line for each path, in their order (-U) and whatever is in their names (-b). */
+function listLines(paths: readonly string[]): string[] {
+  const names = paths.map((path) => decodeName(path).text);
+  const { stdout, error } = spawnSync('ls', ['-ldUb', '--', ...names], {
     encoding: 'latin1',
     env: { ...process.env, LC_ALL: 'C' },
   });
   if (error !== undefined) log('ls: %s', messageOf(error));
-  const mark = stdout?.[ACL_MARK_COLUMN];
-  return mark !== ' ' && mark !== '.';
+  return (stdout ?? '').split('\n').filter((line) => line !== '');
 }
 
 function foldersAbove(real: string): string[] {
@@ -55,7 +63,7 @@ function foldersAbove(real: string): string[] {
 }
 
 /** Moves the bits that let pass (x) to those that let read. */
-function toPassage(folder: string): FileOwnership {
+function toPassage(folder: string, hasAcl: boolean | undefined): FileOwnership {
   const { mode, uid, gid } = fs.statSync(Buffer.from(folder, 'latin1'));
-  return { mode: (sureBits(mode, folder) & 0o111) << 2, uid, gid };
+  return { mode: (sureBits(mode, hasAcl) & 0o111) << 2, uid, gid };
 }

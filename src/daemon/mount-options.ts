@@ -31,6 +31,8 @@ export interface MountOptions {
   readonly chain?: ChainOptions;
   /** `error` without it. */
   readonly onMissing?: OnMissing;
+  /** The current state is read even while somebody writes to the image, though it is no consistent one then. */
+  readonly isCurrentLive?: boolean;
   /** Asked once if files are encrypted; without it, they are refused. */
   readonly passphrasesOf?: PassphraseSource;
   /** Instead of what follows from the image files. */
@@ -54,6 +56,7 @@ export interface DaemonOptions {
   readonly isForeground: boolean;
   readonly chain: ChainOptions;
   readonly onMissing: OnMissing;
+  readonly isCurrentLive: boolean;
   readonly ownership: OwnershipOverride;
   readonly kernel: KernelMountOptions;
   /** Keys are on their way: see `key-pipe.ts`. */

@@ -1,25 +1,26 @@
 /** The life of a worker thread. */
 
 import fs from 'node:fs';
-import { parentPort } from 'node:worker_threads';
+import { parentPort, receiveMessageOnPort } from 'node:worker_threads';
+import { warn } from '../common/logging.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import type { FileSystem } from '../filesystem/file-system.ts';
 import { Exchange } from '../fuse/exchange.ts';
 import { runSessionLoop } from '../fuse/session-loop.ts';
 import { WorkerControl } from '../fuse/worker-control.ts';
 import type { ServedImages } from './served-images.ts';
-import type { WorkerData, WorkerMessage } from './worker-messages.ts';
+import type { Generation, WorkerData, WorkerMessage } from './worker-messages.ts';
 import { kernelThreadId } from './worker-placement.ts';
 
+const MAIN_PATIENCE_MS = 30_000;
+
 /** Makes the file system and serves it until the mount ends. Blocks its thread: nothing asynchronous runs meanwhile. */
-export async function serve(
-  data: WorkerData,
-  createFileSystem: (served: ServedImages) => FileSystem | Promise<FileSystem>,
-): Promise<void> {
+export function serve(data: WorkerData, createFileSystem: (served: ServedImages) => FileSystem): void {
   writeStderrDirectly();
+  const { slot, generation } = data;
   let fileSystem: FileSystem;
   try {
-    fileSystem = await createFileSystem(data.served);
+    fileSystem = createFileSystem(generation.served);
   } catch (error) {
     const code = error instanceof Qcow2fsError ? error.code : 'INTERNAL';
     post({ type: 'failed', code, message: messageOf(error) });
@@ -28,11 +29,42 @@ export async function serve(
   const control = new WorkerControl(data.control);
   post({ type: 'ready', threadId: kernelThreadId() });
   const fd = control.waitForMount();
-  const end = runSessionLoop(fd, new Exchange(fileSystem, data.options), control, data.slot, {
+  const exchange = new Exchange(fileSystem, data.options);
+  const renew = (): boolean => {
+    const received = receiveGeneration(control, slot);
+    if (received === undefined) return false;
+    exchange.fileSystem = createFileSystem(received.served);
+    control.adopt(slot, received.number);
+    return true;
+  };
+  exchange.renewFileSystem = (patienceMs) => control.awaitAnnouncement(slot, patienceMs) && renew();
+  control.enter(slot, generation.number);
+  const end = runSessionLoop(fd, exchange, control, slot, {
     onInitialized: (outcome) => post({ type: 'initialized', outcome }),
     onLastWorkerBusy: () => post({ type: 'growth-wanted' }),
+    onOutdated: renew,
   });
   post({ type: 'ended', end });
+}
+
+/**
+ * Main never waits for a worker, so a worker may wait for main. But main may hang in a system call on a file system that
+ * hangs: then callers get an error, as what was served before may be closed already. undefined if nothing came.
+ */
+function receiveGeneration(control: WorkerControl, slot: number): Generation | undefined {
+  post({ type: 'outdated' });
+  if (!control.awaitDelivery(slot, MAIN_PATIENCE_MS)) {
+    warn('the main thread does not answer: a request fails with EIO');
+    return undefined;
+  }
+  let newest: Generation | undefined;
+  // One that came too late may be before it.
+  for (let next = receive(); next !== undefined; next = receive()) newest = next;
+  return newest;
+}
+
+function receive(): Generation | undefined {
+  return parentPort === null ? undefined : (receiveMessageOnPort(parentPort)?.message as Generation | undefined);
 }
 
 function post(message: WorkerMessage): void {

@@ -8,10 +8,10 @@ import type { LayerKey } from '../open-image/layer-keys.ts';
 import { filesOfLayers } from '../open-image/layers.ts';
 import { fileIdentity } from '../storage/file-storage.ts';
 import { toFileNames } from '../tree/file-names.ts';
-import { ImageFolders, type RootAttributes } from '../tree/image-folders.ts';
+import { ImageFolders, MAX_FOLDER_COUNT, type RootAttributes } from '../tree/image-folders.ts';
 import { commonOwnership } from '../tree/ownership.ts';
 import type { DaemonOptions } from './mount-options.ts';
-import { closeServedImage, createTree, openServedImage, type ServedImage } from './served-image.ts';
+import { closeServedImage, createTree, openServedImage, retireServedImage, type ServedImage } from './served-image.ts';
 
 /** Each thread has directories of its own, whose names take 1 to 2 KiB for a snapshot. */
 const MANY_SNAPSHOTS = 8192;
@@ -31,6 +31,9 @@ export interface ServedImages {
  * @throws Qcow2fsError with what is wrong, naming the image.
  */
 export async function openServedImages(options: DaemonOptions, keys: readonly LayerKey[]): Promise<ServedImages> {
+  if (options.imagePaths.length > MAX_FOLDER_COUNT) {
+    throw new Qcow2fsError('USAGE', `at most ${MAX_FOLDER_COUNT} images can be mounted at once`);
+  }
   const images: ServedImage[] = [];
   try {
     for (const [index, imagePath] of options.imagePaths.entries()) {
@@ -42,6 +45,11 @@ export async function openServedImages(options: DaemonOptions, keys: readonly La
     for (const image of images) closeServedImage(image);
     throw error;
   }
+  return assemble(images, options);
+}
+
+/** What is served of these images together. */
+export function assemble(images: readonly ServedImage[], options: DaemonOptions): ServedImages {
   const snapshotCount = images.reduce((sum, { image }) => sum + image.snapshotMemory.count, 0);
   return {
     images,
@@ -69,9 +77,23 @@ export function closeServedImages({ images }: ServedImages): void {
   for (const image of images) closeServedImage(image);
 }
 
+/** Closes the files of what was opened anew. */
+export function retireServedImages(before: ServedImages, next: ServedImages): void {
+  for (const image of before.images) if (!next.images.includes(image)) retireServedImage(image);
+}
+
 /** The file system over served images; any thread can have one. */
-export function createFileSystem({ images, root }: ServedImages): FileSystem {
-  const trees = images.map(createTree);
+export function createFileSystem(served: ServedImages): FileSystem {
+  return assembleTrees(served, false);
+}
+
+/** The same without what the disks would have to be read for: to be compared. */
+export function createOutline(served: ServedImages): FileSystem {
+  return assembleTrees(served, true);
+}
+
+function assembleTrees({ images, root }: ServedImages, isOutline: boolean): FileSystem {
+  const trees = images.map((image) => createTree(image, isOutline));
   const [only] = trees;
   if (only !== undefined && trees.length === 1) return only;
   const names = toFolderNames(images.map(({ imagePath }) => imagePath));

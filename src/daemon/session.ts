@@ -1,7 +1,9 @@
 /** One way to serve a mount, from before it is made until it has ended. */
 
+import type { CacheChange } from '../filesystem/cache-change.ts';
 import type { KernelMountOptions } from '../fuse/kernel-mount.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
+import type { ServedImages } from './served-images.ts';
 import type { PoolEnd } from './worker-pool.ts';
 
 export interface Session {
@@ -17,6 +19,11 @@ export interface Session {
    * @throws Qcow2fsError MOUNT.
    */
   serve(): Promise<void>;
+  /**
+   * Serves something newer from the next request on, and then tells the kernel what it must forget. Resolves when no request
+   * looks at anything earlier any more.
+   */
+  replace(served: ServedImages, changes: readonly CacheChange[]): Promise<void>;
   /** Resolves when nobody uses the mount any more. */
   readonly ended: Promise<PoolEnd>;
   /** After the end. */

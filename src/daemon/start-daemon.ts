@@ -20,6 +20,12 @@ import { REPORT_FD, readReport } from './start-report.ts';
 
 const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
+/**
+ * What the main thread leaves for the garbage collector may not pile up to 16 MiB before it is collected: a daemon lives long
+ * and rests most of the time. As `WORKER_LIMITS` for the workers.
+ */
+const SMALL_HEAP = ['--max-semi-space-size=1'];
+
 export interface StartHooks {
   /** The daemon's script, if not the one beside this module. */
   readonly daemonEntry?: URL;
@@ -90,6 +96,7 @@ async function prepare(
     isForeground,
     chain,
     onMissing: options.onMissing ?? ('error' as const),
+    isCurrentLive: options.isCurrentLive === true,
     ownership: options.ownership ?? {},
     kernel: toKernelOptions(options, imagePaths),
     hasKeys: keys.length > 0,
@@ -131,7 +138,7 @@ function spawnDaemon(
   hooks: StartHooks,
 ): ChildProcess {
   const entry = hooks.daemonEntry ?? new URL('./main.js', import.meta.url);
-  const daemon = spawn(process.execPath, [fileURLToPath(entry), JSON.stringify(options)], {
+  const daemon = spawn(process.execPath, [...SMALL_HEAP, fileURLToPath(entry), JSON.stringify(options)], {
     detached: findMount(options.mountpoint)?.fsType !== AUTOFS,
     // A working directory of a daemon would keep its file system busy.
     cwd: '/',

@@ -16,6 +16,9 @@ import { findMountAt } from './mountpoint-path.ts';
 const POLL_MS = 10;
 /** A daemon ends some milliseconds after its mount; this is for a machine that is very busy. */
 const PATIENCE_MS = 10_000;
+/** How long a mount may be in use by nobody who can be seen. */
+const BUSY_PATIENCE_MS = 2000;
+const BUSY_POLL_MS = 100;
 
 /**
  * Removes the mount and waits until its daemon has ended, so that the image is no longer open. Where nothing is mounted,
@@ -46,9 +49,16 @@ async function removeDead(mount: Mount): Promise<void> {
 
 async function removeLive(mount: Mount): Promise<void> {
   const { mountpoint } = mount;
-  const { result, message } = await unmountIdle(mount);
-  if (result === 'busy') {
+  let { result, message } = await unmountIdle(mount);
+  const deadline = Date.now() + BUSY_PATIENCE_MS;
+  while (result === 'busy') {
     const users = await describeMountUsers(mount);
+    if (users === '' && Date.now() < deadline) {
+      // Somebody who is gone already, or who just copies the mounts for a namespace of his own.
+      await sleep(BUSY_POLL_MS);
+      ({ result, message } = await unmountIdle(mount));
+      continue;
+    }
     throw refuse(
       mountpoint,
       `it is in use by ${users === '' ? 'something that this user cannot see' : users}; close that and try again, or ` +

@@ -5,10 +5,16 @@ import type { ServeOptions } from '../fuse/exchange.ts';
 import type { SessionEnd } from '../fuse/session-loop.ts';
 import type { ServedImages } from './served-images.ts';
 
+/** What is to be served, and how often it was exchanged before. */
+export interface Generation {
+  readonly number: number;
+  readonly served: ServedImages;
+}
+
 /** `workerData` of a worker. */
 export interface WorkerData {
   readonly slot: number;
-  readonly served: ServedImages;
+  readonly generation: Generation;
   readonly control: SharedArrayBuffer;
   readonly options: ServeOptions;
 }
@@ -21,6 +27,8 @@ export type WorkerMessage =
   | { readonly type: 'failed'; readonly code: ErrorCode; readonly message: string }
   /** It answered FUSE_INIT. */
   | { readonly type: 'initialized'; readonly outcome: 'accepted' | 'refused' }
+  /** It knows that there is a newer generation than its own, and waits for it as the one message that main sends. */
+  | { readonly type: 'outdated' }
   /** It took a request, and nobody is left to take the next one. */
   | { readonly type: 'growth-wanted' }
   /** The mount has ended. */

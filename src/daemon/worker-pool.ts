@@ -3,6 +3,7 @@
  * knows when the last has ended.
  */
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { createLogger, warn } from '../common/logging.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
@@ -15,7 +16,7 @@ import { createControlMemory, type LostRequest, MAX_WORKER_COUNT, WorkerControl 
 import type { ServedImages } from './served-images.ts';
 import { StarvationWatch } from './starvation.ts';
 import { withResolvers } from './with-resolvers.ts';
-import type { WorkerData, WorkerMessage } from './worker-messages.ts';
+import type { Generation, WorkerData, WorkerMessage } from './worker-messages.ts';
 import { placeWorker } from './worker-placement.ts';
 
 const log = createLogger('daemon');
@@ -28,6 +29,9 @@ const START_WORKER_COUNT = 2;
  * before it looks.
  */
 const WORKER_LIMITS = { maxYoungGenerationSizeMb: 2 };
+
+/** How often it is looked whether a worker is still busy with an earlier generation. */
+const RETIREMENT_POLL_MS = 20;
 
 /** Workers that may crash one after the other without one reply in between, until no more are started. */
 const MAX_VAIN_CRASH_COUNT = 5;
@@ -62,6 +66,7 @@ export class WorkerPool {
   #isInitialized = false;
   /** -1 before the mount: no request can be lost then. */
   #fd = -1;
+  #generation: Generation;
   #canStartMore = true;
   #end: SessionEnd | undefined;
   #vainCrashCount = 0;
@@ -69,6 +74,7 @@ export class WorkerPool {
 
   constructor(options: WorkerPoolOptions) {
     this.#options = options;
+    this.#generation = { number: 0, served: options.served };
     const ended = withResolvers<PoolEnd>();
     this.ended = ended.promise;
     this.#resolveEnded = ended.resolve;
@@ -96,6 +102,17 @@ export class WorkerPool {
     return this.#initialized.promise;
   }
 
+  /**
+   * Lets all workers serve something newer from their next request on. Resolves when none of them looks at anything earlier
+   * any more.
+   */
+  async replace(served: ServedImages): Promise<void> {
+    const number = this.#generation.number + 1;
+    this.#generation = { number, served };
+    this.#control.announceGeneration(number);
+    while (this.#workers.size > 0 && this.#control.isEarlierInUse(number)) await sleep(RETIREMENT_POLL_MS);
+  }
+
   /** Ends workers that still wait for the mount. Those in read(2) cannot be ended but by the end of the mount. */
   async abandon(): Promise<void> {
     this.#end ??= 'unmounted';
@@ -103,12 +120,12 @@ export class WorkerPool {
   }
 
   get #maxWorkerCount(): number {
-    return this.#options.served.isHeavy ? START_WORKER_COUNT : MAX_WORKER_COUNT;
+    return this.#generation.served.isHeavy ? START_WORKER_COUNT : MAX_WORKER_COUNT;
   }
 
   #startWorker(slot: number): void {
-    const { entry, served, options } = this.#options;
-    const workerData: WorkerData = { slot, served, control: this.#memory, options };
+    const { entry, options } = this.#options;
+    const workerData: WorkerData = { slot, generation: this.#generation, control: this.#memory, options };
     const worker = { thread: new Worker(entry, { workerData, resourceLimits: WORKER_LIMITS }), isReady: false };
     this.#workers.set(slot, worker);
     log('worker %d starts', slot);
@@ -130,6 +147,10 @@ export class WorkerPool {
         break;
       case 'initialized':
         this.#onInitialized(message.outcome);
+        break;
+      case 'outdated':
+        worker.thread.postMessage(this.#generation);
+        this.#control.announceDelivery(slot, this.#generation.number);
         break;
       case 'growth-wanted':
         if (this.#canStartMore && this.#workers.size < this.#maxWorkerCount) this.#starvation.begin();

@@ -5,4 +5,4 @@ import { serve } from './serve.ts';
 import { createFileSystem } from './served-images.ts';
 import type { WorkerData } from './worker-messages.ts';
 
-await serve(workerData as WorkerData, createFileSystem);
+serve(workerData as WorkerData, createFileSystem);

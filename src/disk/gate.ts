@@ -6,22 +6,28 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
+import { leadsInto } from './leads-into.ts';
 
 export interface Gate {
   /** Whose files may be opened, in them but not below. */
   readonly ownFolders: readonly string[];
   /** Where files may be opened, also further below. */
   readonly allowedFolders: readonly string[];
+  /** What not even may be looked at: the mount that this process serves. */
+  readonly forbiddenFolder: string | undefined;
 }
 
 /**
  * The gate of the image that the user named. Its own folder is that of its name, and that of the file behind a symlink.
  * @throws Qcow2fsError IO for a folder that cannot be resolved.
  */
-export function createGate(imagePath: string, allowedFolders: readonly string[]): Gate {
+export function createGate(imagePath: string, allowedFolders: readonly string[], forbiddenFolder?: string): Gate {
+  // An image that was moved while it is open has only the folder of its name.
+  const behindSymlink = fs.existsSync(imagePath) ? [path.dirname(resolve(imagePath))] : [];
   return {
-    ownFolders: [resolve(path.dirname(imagePath)), path.dirname(resolve(imagePath))],
-    allowedFolders: allowedFolders.map(resolve),
+    ownFolders: [resolve(path.dirname(imagePath)), ...behindSymlink],
+    allowedFolders: allowedFolders.filter((folder) => !isForbidden(folder, forbiddenFolder)).map(resolve),
+    forbiddenFolder,
   };
 }
 
@@ -38,6 +44,11 @@ export function impliedPath(imagePath: string, name: string): string {
  * @throws Qcow2fsError REFUSED, with the option that would allow it; NOT_FOUND, IO.
  */
 export function passGate(gate: Gate, imagePath: string, implied: string, what: string): string {
+  if (isForbidden(implied, gate.forbiddenFolder)) {
+    throw new Qcow2fsError('REFUSED', `${imagePath}: its ${what} ${implied} leads into its own mount`, {
+      data: { file: imagePath, implied },
+    });
+  }
   const real = resolve(implied);
   const folder = path.dirname(real);
   if (gate.ownFolders.includes(folder)) return real;
@@ -49,6 +60,10 @@ export function passGate(gate: Gate, imagePath: string, implied: string, what: s
       `if it is what you expect, use --allow-path ${folder}`,
     { data: { file: imagePath, implied: real } },
   );
+}
+
+function isForbidden(name: string, forbiddenFolder: string | undefined): boolean {
+  return forbiddenFolder !== undefined && leadsInto(forbiddenFolder, path.resolve(name));
 }
 
 function resolve(name: string): string {

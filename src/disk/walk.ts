@@ -48,6 +48,14 @@ export function countAllocatedBytes(disk: Disk, offset: number, end: number, bud
   return allocated;
 }
 
+/** Bytes of the disk that are not sparse: exact while a walk would not read too much; otherwise all of them. */
+export function countOrAssumeAllocated(disk: Disk): number {
+  if (disk.metadataBytes() > MAX_WALKED_METADATA_BYTES) return disk.sizeBytes;
+  const budget = { left: MAX_EXTENT_LOOKUPS };
+  const allocated = countAllocatedBytes(disk, 0, disk.sizeBytes, budget);
+  return budget.left < 0 ? disk.sizeBytes : allocated;
+}
+
 /**
  * A crafted image has more tables to walk than a caller, who cannot be killed meanwhile, can wait for. What was not looked
  * at is then called data, which is true of everything: SEEK_DATA ends where it is, SEEK_HOLE at the end of the disk.

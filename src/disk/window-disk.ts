@@ -1,7 +1,7 @@
 /** A range of a disk as a disk of its own. */
 
 import type { Disk, Extent } from './disk.ts';
-import { countAllocatedBytes, MAX_EXTENT_LOOKUPS, MAX_WALKED_METADATA_BYTES } from './walk.ts';
+import { countOrAssumeAllocated } from './walk.ts';
 
 export class WindowDisk implements Disk {
   readonly sizeBytes: number;
@@ -25,10 +25,7 @@ export class WindowDisk implements Disk {
 
   /** Exact while a walk over the whole disk would not read too much; otherwise all of the window. */
   allocatedBytes(): number {
-    if (this.metadataBytes() > MAX_WALKED_METADATA_BYTES) return this.sizeBytes;
-    const budget = { left: MAX_EXTENT_LOOKUPS };
-    const allocated = countAllocatedBytes(this, 0, this.sizeBytes, budget);
-    return budget.left < 0 ? this.sizeBytes : allocated;
+    return countOrAssumeAllocated(this);
   }
 
   metadataBytes(): number {

@@ -2,16 +2,20 @@
  * The contract between what is shown (`tree/`) and how it is served (`fuse/`, and later other transports).
  *
  * A file system is read-only, synchronous, and stateless between calls: an open file is its node, so any thread that
- * has an equal file system can serve any request.
+ * has an equal file system can serve any request. What it shows does not change: a changed image is shown by another file
+ * system, in which a node that both have is the same, with the same contents.
  */
 
-/** Inode number of a node. Never reused for another node while the file system lives. Below 2^53. */
+/** Inode number of a node. Never used for another node as long as it is mounted. Below 2^53. */
 export type NodeId = number;
 
 /** The root directory: FUSE_ROOT_ID of the kernel. */
 export const ROOT_NODE_ID: NodeId = 1;
 
 export type NodeKind = 'directory' | 'file' | 'symlink';
+
+/** `volatile`: its bytes may change, and must not be kept in a cache. */
+export type OpenFileKind = 'steady' | 'volatile';
 
 /** A point in time: whole seconds since 1970-01-01T00:00:00Z, and nanoseconds 0 .. 999,999,999. */
 export interface Timestamp {
@@ -57,12 +61,12 @@ export interface FileSystem {
   /** The node called `name` (latin1, see DirectoryEntry) in directory `parent`, or undefined. */
   lookup(parent: NodeId, name: string): NodeId | undefined;
   attributes(node: NodeId): Attributes;
-  /** All entries of a directory in a stable order, without `.` and `..`. */
+  /** All entries of a directory without `.` and `..`, in the order of their nodes. */
   entries(directory: NodeId): readonly DirectoryEntry[];
   /** The directory that holds `node`; the root is its own parent. */
   parent(node: NodeId): NodeId;
   /** Throws when the file cannot be opened now. */
-  open(node: NodeId): void;
+  open(node: NodeId): OpenFileKind;
   /**
    * Reads up to `length` bytes at `offset` of a file into `target` from `targetOffset` on. Returns the number of bytes:
    * `length`, or less only where the file ends. Throws when any byte in the range cannot be read exactly.

@@ -1,4 +1,4 @@
-/** A `FileSystem` as the operations that fuse-native calls. Each answers before it returns. */
+/** A `FileSystem` as the operations that fuse-native calls. All but `open` answer before they return. */
 
 import { Qcow2fsError } from '../errors.ts';
 import { ERRNO, toErrno } from '../filesystem/errno.ts';
@@ -11,6 +11,10 @@ import { OpenFiles } from './open-files.ts';
 const SECTOR_BYTES = 512;
 const BLOCK_BYTES = 4096;
 const NAME_MAX_BYTES = 255;
+
+/** Twice as long as it takes to notice a change of an image. */
+const OPEN_PATIENCE_MS = 500;
+const OPEN_RETRY_MS = 20;
 
 /** S_IFMT of stat(2). */
 const TYPE_OF_KIND = { directory: 0o040000, file: 0o100000, symlink: 0o120000 } as const;
@@ -36,7 +40,7 @@ export function createOperations(current: CurrentFileSystem): FuseNativeOperatio
     readlink: (path, reply) => answer('readlink', path, reply, () => targetOf(current(), path)),
     statfs: (path, reply) => answer('statfs', path, reply, () => toStatfs(current())),
     open: (path, _flags, reply) =>
-      answer('open', path, reply, () => {
+      openWhenKnown(path, reply, performance.now() + OPEN_PATIENCE_MS, () => {
         const fileSystem = current();
         const node = findNode(fileSystem, path);
         fileSystem.open(node);
@@ -101,6 +105,24 @@ function answer<Value>(
     if (!(error instanceof MissingError)) logFailure(error, operation, path);
   }
   reply(-errno, value);
+}
+
+/** A file that has just changed, or whose writer has just gone, can be opened when the file system is exchanged. */
+function openWhenKnown(path: string, reply: Callback<number>, deadline: number, open: () => number): void {
+  let error: unknown;
+  try {
+    reply(0, open());
+    return;
+  } catch (cause) {
+    error = cause;
+  }
+  const mayPass = error instanceof Qcow2fsError && (error.code === 'STALE' || error.code === 'BUSY');
+  if (mayPass && performance.now() < deadline)
+    setTimeout(() => openWhenKnown(path, reply, deadline, open), OPEN_RETRY_MS);
+  else
+    answer('open', path, reply, () => {
+      throw error;
+    });
 }
 
 /** ESTALE (open(2), "stale file handle") for a node that is gone: whatever has its path now is another file. */

@@ -18,7 +18,8 @@ export interface ServeOptions {
 export type Handler = (exchange: Exchange) => number;
 
 export class Exchange {
-  readonly fileSystem: FileSystem;
+  /** Exchanged between requests when what it shows has changed. */
+  fileSystem: FileSystem;
   readonly options: ServeOptions;
   readonly request: Buffer;
   readonly reply: Buffer;
@@ -26,6 +27,8 @@ export class Exchange {
   requestBytes = 0;
   /** The node that the request is about. */
   node = 0;
+  /** Waits until there is a newer file system, or for so long at most. False if none came. */
+  renewFileSystem: (patienceMs: number) => boolean = () => false;
   /** What the last FUSE_INIT led to; the loop that owns the exchange looks at it and passes it on. */
   initialization: 'none' | 'accepted' | 'refused' = 'none';
 

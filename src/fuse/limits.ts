@@ -26,8 +26,12 @@ export const REQUEST_BUFFER_BYTES = 64 * 1024;
 /** FUSE_NAME_MAX was 1024 for long; names of all usual file systems end at 255. */
 export const NAME_MAX_BYTES = 255;
 
-/** Nothing that is shown ever changes by itself, so the kernel may keep names and attributes as long as it likes. */
-export const VALID_SECONDS = 86_400 * 365;
+/**
+ * How long the kernel believes a name or attributes. What changes is told to it at once (`wire/notify.ts`), so this only
+ * bounds the time that a message which crossed a reply could be without effect. Pages of files have no such time: a file
+ * whose contents change becomes another node.
+ */
+export const VALID_MS = 500;
 
 /** The unit of st_blksize and of statfs(2): a page. */
 export const BLOCK_BYTES = 4096;

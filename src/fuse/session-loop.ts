@@ -11,14 +11,17 @@ import type { WorkerControl } from './worker-control.ts';
 
 export type SessionEnd = 'unmounted' | 'aborted';
 
-/** Calls from the loop to whoever started it; they must not wait for anything. */
+/** Calls from the loop to whoever started it. */
 export interface SessionEvents {
   /** FUSE_INIT was answered: with `refused` the mount will never work. */
   onInitialized(outcome: 'accepted' | 'refused'): void;
   /** No worker is left for the next request. */
   onLastWorkerBusy(): void;
+  /** The file system is not the newest: gives the exchange the newest. False if that could not be had; then nothing is read. */
+  onOutdated(): boolean;
 }
 
+/** Serves one request after the other; the worker of the slot has entered its loop. */
 export function runSessionLoop(
   fd: number,
   exchange: Exchange,
@@ -27,7 +30,6 @@ export function runSessionLoop(
   events: SessionEvents,
 ): SessionEnd {
   const { request } = exchange;
-  control.enter(slot);
   for (;;) {
     const requestBytes = readRequest(fd, request);
     if (requestBytes === UNMOUNTED) return 'unmounted';
@@ -35,7 +37,8 @@ export function runSessionLoop(
     const owesReply = operationOf(requestOpcode(request))?.hasReply !== false;
     const wasLast = control.markBusy(slot, owesReply, requestUniqueLow(request), requestUniqueHigh(request));
     if (wasLast) events.onLastWorkerBusy();
-    const replyBytes = handleRequest(exchange, requestBytes);
+    const isNewest = !control.isOutdated(slot) || events.onOutdated();
+    const replyBytes = isNewest ? handleRequest(exchange, requestBytes) : refuse(exchange, owesReply);
     control.markHandled(slot);
     if (replyBytes > 0) writeReply(fd, exchange, replyBytes);
     control.markReplied(slot);
@@ -44,6 +47,10 @@ export function runSessionLoop(
       exchange.initialization = 'none';
     }
   }
+}
+
+function refuse(exchange: Exchange, owesReply: boolean): number {
+  return owesReply ? replyWithError(exchange, ERRNO.EIO) : 0;
 }
 
 function readRequest(fd: number, request: Buffer): number {

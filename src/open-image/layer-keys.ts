@@ -65,6 +65,21 @@ export function withKeys(keys: readonly LayerKey[]): KeySource {
   };
 }
 
+/** The keys that an image had when it was opened before, for the same files with the same encryption. */
+export function reusingKeys({
+  layers,
+  keys,
+}: {
+  readonly layers: readonly Layer[];
+  readonly keys: readonly (VolumeKey | undefined)[];
+}): KeySource {
+  return (layer, depth) => {
+    const identity = identityOf(layer);
+    const index = layers.findIndex((known) => isEncrypted(known) && identityOf(known) === identity);
+    return keys[index] ?? withoutKeys(layer, depth);
+  };
+}
+
 /**
  * The key of each layer, undefined for those that are not encrypted.
  * @throws Qcow2fsError what `source` throws; DAMAGED for a header that no key can help.

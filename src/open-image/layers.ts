@@ -17,6 +17,8 @@ const MAX_LAYER_COUNT = 64;
 export interface ChainOptions {
   /** Folders that backing files may be in, besides the image's own. */
   readonly allowedFolders: readonly string[];
+  /** What they may lead into by no means, not even to be refused then. */
+  readonly forbiddenFolder?: string;
   /** A file to take as the backing file of the image, whatever the image says; null to take none. */
   readonly backingPath?: string | null;
   /** A file to take as the external data file of the image, whatever the image says. */
@@ -38,8 +40,8 @@ export interface Layer {
  * Opens the image alone, whatever features it uses.
  * @throws Qcow2fsError NOT_FOUND, IO, NOT_QCOW2, DAMAGED, PAST_END.
  */
-export function openTopLayer(imagePath: string): Layer & { readonly qcow2: Qcow2Metadata } {
-  const file = openFile(imagePath);
+export function openTopLayer(imagePath: string, openPath = imagePath): Layer & { readonly qcow2: Qcow2Metadata } {
+  const file = { ...openFile(openPath), path: imagePath };
   try {
     return { file, qcow2: readMetadata(file) };
   } catch (error) {
@@ -54,7 +56,10 @@ export function openTopLayer(imagePath: string): Layer & { readonly qcow2: Qcow2
  * @throws Qcow2fsError naming the file that cannot be opened or read, and the image that wants it; USAGE for a
  * `backingPath` where the image names no backing file.
  */
-export function openBackingChain(layers: Layer[], { allowedFolders, backingPath }: ChainOptions): void {
+export function openBackingChain(
+  layers: Layer[],
+  { allowedFolders, backingPath, forbiddenFolder }: ChainOptions,
+): void {
   const [top] = layers;
   if (top === undefined) return;
   if (top.qcow2?.backingName === undefined) {
@@ -64,7 +69,7 @@ export function openBackingChain(layers: Layer[], { allowedFolders, backingPath 
   if (backingPath === null) return;
   // A file that the user named is no implied one, and its folder is as good as the image's own.
   const named = backingPath === undefined ? [] : [path.dirname(backingPath)];
-  const gate = createGate(top.file.path, [...allowedFolders, ...named]);
+  const gate = createGate(top.file.path, [...allowedFolders, ...named], forbiddenFolder);
   if (backingPath !== undefined)
     layers.push(openBackingLayer({ path: backingPath, format: undefined }, top, layers, gate));
   for (;;) {
@@ -98,14 +103,14 @@ export function toQcow2File({ file, dataFile }: Layer, qcow2: Qcow2Metadata): Qc
  * Opens the external data files of `layers`, in place.
  * @throws Qcow2fsError as `openBackingChain`.
  */
-export function openDataFiles(layers: Layer[], { allowedFolders, dataFilePath }: ChainOptions): void {
+export function openDataFiles(layers: Layer[], { allowedFolders, dataFilePath, forbiddenFolder }: ChainOptions): void {
   const [top] = layers;
   if (dataFilePath !== undefined && top?.qcow2?.hasDataFile === false) {
     throw namesNone(top, 'external data file', '--data-file');
   }
   for (const [depth, layer] of layers.entries()) {
     if (layer.qcow2?.hasDataFile !== true) continue;
-    const gate = createGate(layers[0]?.file.path ?? '', allowedFolders);
+    const gate = createGate(layers[0]?.file.path ?? '', allowedFolders, forbiddenFolder);
     const named = depth === 0 ? dataFilePath : undefined;
     layers[depth] = { ...layer, dataFile: named === undefined ? openImpliedDataFile(layer, gate) : openFile(named) };
   }

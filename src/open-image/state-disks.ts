@@ -6,9 +6,10 @@ import { Qcow2fsError } from '../errors.ts';
 import { Qcow2Image } from '../qcow2/qcow2-image.ts';
 import type { Snapshot, Snapshots } from '../qcow2/snapshots.ts';
 import { RawDisk } from '../raw/raw-disk.ts';
-import { FileStorage, isUnchanged, type OpenFile } from '../storage/file-storage.ts';
+import { FileStorage } from '../storage/file-storage.ts';
 import type { MissingRanges } from '../storage/missing-ranges.ts';
-import { filesOfLayers, isBackingLeftOut, type Layer, toQcow2File } from './layers.ts';
+import { isBackingLeftOut, type Layer, toQcow2File } from './layers.ts';
+import { LiveCurrentDisk } from './live-current.ts';
 import { type OpenImage, snapshotsOf } from './open-image.ts';
 
 /** For L1 and L2 slices of one thread, over all layers; a layer gets at least `MIN_SLICE_CACHE_BYTES`. */
@@ -19,7 +20,7 @@ export class StateDisks {
   readonly #image: OpenImage;
   readonly #snapshots: Snapshots;
   readonly #missing: MissingRanges | undefined;
-  readonly #files: readonly OpenFile[];
+  readonly #backing: Disk | undefined;
   readonly #top: Qcow2Image;
   readonly #disks: (Disk | undefined)[] = [];
   readonly #vmStates: (Disk | undefined)[] = [];
@@ -33,7 +34,6 @@ export class StateDisks {
     this.#image = image;
     this.#snapshots = snapshotsOf(image);
     this.#missing = missing;
-    this.#files = filesOfLayers(image.layers);
     const { path } = image.layers.at(-1)?.file ?? { path: '' };
     let below: Disk | undefined = isBackingLeftOut(image.layers) ? new MissingDisk(path) : undefined;
     for (let depth = image.layers.length - 1; depth > 0; depth--) {
@@ -42,6 +42,7 @@ export class StateDisks {
       below =
         layer.qcow2 === undefined ? new RawDisk(new FileStorage(layer.file)) : this.#reader(depth, below).currentDisk();
     }
+    this.#backing = below;
     this.#top = this.#reader(0, below);
   }
 
@@ -58,23 +59,11 @@ export class StateDisks {
     return disk;
   }
 
-  /**
-   * Throws unless every file is as it was when it was opened. What was read before this returns is what the image held
-   * then: tables and clusters of a file that changes may be given to other data at any time.
-   * @throws Qcow2fsError STALE, naming the file.
-   */
-  requireUnchanged(): void {
-    for (const file of this.#files) {
-      if (!isUnchanged(file)) {
-        throw new Qcow2fsError(
-          'STALE',
-          `${file.path} was changed since it was mounted: unmount it and mount it again`,
-          {
-            data: { file: file.path },
-          },
-        );
-      }
-    }
+  /** The current state as the file has it at the moment of each read, though somebody writes to it. */
+  liveCurrent(): Disk {
+    const [layer] = this.#image.layers;
+    if (layer === undefined) throw new Qcow2fsError('INTERNAL', 'an image without a layer');
+    return new LiveCurrentDisk({ layer, backing: this.#backing, key: this.#image.keys[0], missing: this.#missing });
   }
 
   /**
@@ -101,7 +90,7 @@ export class StateDisks {
   }
 
   #reader(depth: number, backing: Disk | undefined): Qcow2Image {
-    const { layers, clusterMemories, keys } = this.#image;
+    const { layers, clusterMemories, clusterEpoch, keys } = this.#image;
     const layer: Layer | undefined = layers[depth];
     const clusterMemory = clusterMemories[depth];
     if (layer?.qcow2 === undefined || clusterMemory === undefined) {
@@ -113,6 +102,7 @@ export class StateDisks {
       depth,
       key: keys[depth],
       clusterMemory,
+      clusterEpoch,
       sliceCacheBytes,
       missing: this.#missing,
     });

@@ -20,11 +20,11 @@ export class CompressedClusters {
   readonly #cache: SharedBlockCache;
   readonly #decompress: Decompress;
 
-  /** `depth` tells the clusters of this layer from those of others that share the memory. */
-  constructor(file: Qcow2File, memory: SharedBlockMemory, depth: number) {
+  /** `depth` and `epoch` tell the clusters of this layer from others that share the memory. */
+  constructor(file: Qcow2File, memory: SharedBlockMemory, depth: number, epoch: number) {
     this.#file = file;
     this.#depthTag = depth << DEPTH_TAG_SHIFT;
-    this.#cache = new SharedBlockCache(memory);
+    this.#cache = new SharedBlockCache(memory, epoch);
     this.#decompress =
       file.header.compressionType === QCOW2_COMPRESSION_TYPE_ZSTD ? decompressZstdCluster : inflateCluster;
   }

@@ -25,6 +25,8 @@ export interface Qcow2Resources {
   readonly depth?: number;
   /** Where inflated clusters are kept. */
   readonly clusterMemory: SharedBlockMemory;
+  /** Clusters that were kept there in another epoch may be others' by now. */
+  readonly clusterEpoch?: number;
   /** Ceiling for cached L1 and L2 slices. */
   readonly sliceCacheBytes: number;
   /** If what lies past the end of the file is to be zeros, as in QEMU: where it is counted. */
@@ -43,7 +45,12 @@ export class Qcow2Image {
     this.#layer = {
       file,
       stored,
-      compressed: new CompressedClusters(file, resources.clusterMemory, resources.depth ?? 0),
+      compressed: new CompressedClusters(
+        file,
+        resources.clusterMemory,
+        resources.depth ?? 0,
+        resources.clusterEpoch ?? 0,
+      ),
       encrypted: EncryptedClusters.of(file, stored, resources.key),
       backing: resources.backing,
       counts: new TableCounts(),

@@ -191,6 +191,37 @@ function shorten(problems: readonly string[]): readonly string[] {
   return rest <= 0 ? problems : [...problems.slice(0, MAX_TOLD_PROBLEMS), `and ${rest} more problems of snapshots`];
 }
 
+/**
+ * What a snapshot is known by, whatever place its entry has: all that QEMU sets when it makes one. The bytes of an entry
+ * would not do: QEMU adds fields to old ones when it writes the table anew.
+ */
+export function snapshotIdentity({ entry, sizeBytes }: Snapshot): string {
+  const { id, name, l1TableOffset, l1Size, dateSeconds, dateNanoseconds, vmClockNanoseconds, vmStateBytes } = entry;
+  const clock = String(vmClockNanoseconds);
+  return JSON.stringify([
+    id,
+    name,
+    l1TableOffset,
+    l1Size,
+    dateSeconds,
+    dateNanoseconds,
+    clock,
+    vmStateBytes,
+    sizeBytes,
+  ]);
+}
+
+/** True if both hold the same entries, byte for byte, at the same places of the file. */
+export function isSameTable(memory: SnapshotMemory, other: SnapshotMemory): boolean {
+  if (memory.count !== other.count) return false;
+  const [snapshots, others] = [new Snapshots(memory), new Snapshots(other)];
+  for (let index = 0; index < memory.count; index++) {
+    if (snapshots.fileOffset(index) !== others.fileOffset(index)) return false;
+    if (!snapshots.rawEntry(index).equals(others.rawEntry(index))) return false;
+  }
+  return true;
+}
+
 /** Why the L1 table of a snapshot cannot be used, or undefined. Rules: QEMU's qcow2_validate_table. */
 export function l1TableProblem(file: Qcow2Metadata, l1Size: number, l1TableOffset: number): string | undefined {
   if (l1Size * 8 > MAX_L1_TABLE_BYTES) return `its L1 table has ${l1Size} entries, more than 32 MiB hold`;

@@ -100,7 +100,8 @@ export class FileStorage implements Storage {
 
   readUpTo(target: Buffer, targetOffset: number, length: number, position: number): number {
     // An entry of a damaged table may point further than pread(2) takes: that is past the end, not a failure of the system.
-    if (position >= this.sizeBytes) return 0;
+    // The size is not asked: a file that is written to may have grown, and with it what its header points to.
+    if (position > Number.MAX_SAFE_INTEGER - length) return 0;
     let done = 0;
     try {
       // pread(2) may return less than asked in the middle of a file (2 GiB limit, signals): only 0 means the end.

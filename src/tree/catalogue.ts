@@ -1,7 +1,6 @@
 /** What the tree is made from. Immutable: a changed image gets a new catalogue. */
 
 import type { Sequence } from '../common/sequence.ts';
-import type { Disk } from '../disk/disk.ts';
 import type { Timestamp } from '../filesystem/file-system.ts';
 
 /** The permissions that follow the image files: who may not read the image may not read the tree. */
@@ -28,23 +27,54 @@ export interface Catalogue {
   readonly time: Timestamp;
   /** Virtual size of the current state. */
   readonly currentSizeBytes: number;
-  /** In the order of the snapshot table. */
+  /** In the order of their blocks: later ones came later. */
   readonly snapshots: Sequence<SnapshotEntry>;
+  readonly blocks: Blocks;
 }
 
-/** The snapshot of a state; undefined for the current state and for what is none. */
-export function snapshotOf({ snapshots }: Catalogue, state: number): SnapshotEntry | undefined {
-  return state > 0 ? snapshots.at(state - 1) : undefined;
+/** The blocks of inode numbers: see `node-ids.ts`. No two alike, and none that was ever other contents'. */
+export interface Blocks {
+  readonly imageJson: number;
+  readonly current: number;
+  /** Those of `Catalogue.snapshots`, ascending. */
+  readonly snapshots: ArrayLike<number>;
+}
+
+/** A file whose bytes come from the image. What it gives is exact, or it throws. */
+export interface StateFile {
+  readonly sizeBytes: number;
+  /** Reads exactly `length` bytes at `offset`, all within the file. */
+  readAt(target: Buffer, targetOffset: number, offset: number, length: number): void;
+  /** As in `FileSystem`. */
+  seekData(offset: number): number | undefined;
+  seekHole(offset: number): number;
+  /** Bytes that are not holes or zeros. */
+  allocatedBytes(): number;
+}
+
+/** A volume, with the names that it is known by besides; each latin1, undefined if it has none. */
+export interface VolumeEntry {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly label: string | undefined;
+  readonly uuid: string | undefined;
+  readonly partitionLabel: string | undefined;
 }
 
 /** What the files of the tree hold. States: 0 is the current one, n is `catalogue.snapshots.at(n - 1)`. */
 export interface Contents {
   /** @throws Qcow2fsError when the state cannot be read at all. */
-  disk(state: number): Disk;
+  disk(state: number): StateFile;
   /** The VM state of a snapshot that has one. */
-  vmState(state: number): Disk;
-  /** Throws if what was just read from a disk may not be the state's. */
-  requireUnchanged(): void;
+  vmState(state: number): StateFile;
+  /** What is on the disk of a state, to be shown below `volumes/`. @throws Qcow2fsError STALE, DAMAGED. */
+  volumes(state: number): readonly VolumeEntry[];
+  /** The bytes of a volume: its place in `volumes`. */
+  volume(state: number, index: number): StateFile;
+  /** True if the state may have other bytes the next time it is read. */
+  isVolatile(state: number): boolean;
+  /** @throws Qcow2fsError BUSY or STALE: what the state holds cannot be told now. */
+  requireReadable(state: number): void;
   /** The bytes of `image.json`. */
   imageJson(): Buffer;
   /** The bytes of a state's `info.json`. */

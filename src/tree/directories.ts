@@ -4,11 +4,10 @@
  */
 
 import { toDateFileName } from '../common/dates.ts';
-import { mapSequence } from '../common/sequence.ts';
 import { type DirectoryEntry, type NodeId, ROOT_NODE_ID } from '../filesystem/file-system.ts';
-import { type Catalogue, snapshotOf } from './catalogue.ts';
-import { escapeName, toFileNames } from './file-names.ts';
-import { BY_DATE, BY_ID, IMAGE_JSON, SLOT, SNAPSHOTS, stateNode, stateOf } from './node-ids.ts';
+import type { Catalogue } from './catalogue.ts';
+import { escapeName, type NamedEntry, toFileNames } from './file-names.ts';
+import { BY_DATE, BY_ID, CURRENT, nodeInBlock, SLOT, SNAPSHOTS } from './node-ids.ts';
 
 export interface Directory {
   readonly entries: readonly DirectoryEntry[];
@@ -16,58 +15,67 @@ export interface Directory {
 }
 
 export interface Directories {
-  /** The directory with this node id, or undefined. */
+  /** The directory of the tree itself with this node id, or undefined. */
   directory(node: NodeId): Directory | undefined;
-  /** The name of a snapshot's directory in `snapshots/` (latin1); states count from 1. */
+  /** That of a snapshot; states count from 1. */
+  snapshotDirectory(state: number): Directory;
+  /** The name of a snapshot's directory in `snapshots/` (latin1). */
   snapshotFileName(state: number): string;
 }
 
 export function createDirectories(catalogue: Catalogue): Directories {
-  const { snapshots } = catalogue;
+  const { blocks, snapshots } = catalogue;
   const names = once(() => toFileNames(snapshots));
-  const ids = mapSequence(snapshots, ({ id }) => ({ name: id, id }));
-  const link = (slot: typeof SLOT.byIdLink | typeof SLOT.byDateLink) => (name: string, index: number) =>
-    entry(name, stateNode(index + 1, slot), 'symlink');
+  const nodeOf = (index: number, slot: number) => nodeInBlock(blocks.snapshots[index] ?? 0, slot);
+  const links = (entries: readonly NamedEntry[], slot: typeof SLOT.byIdLink | typeof SLOT.byDateLink) =>
+    directory(toFileNames(entries).map((name, index) => entry(name, nodeOf(index, slot), 'symlink')));
   const own = new Map<NodeId, () => Directory>([
     [
       ROOT_NODE_ID,
       once(() =>
         directory([
-          entry('image.json', IMAGE_JSON, 'file'),
-          entry('current', stateNode(0, SLOT.directory), 'directory'),
           entry('snapshots', SNAPSHOTS, 'directory'),
           entry('by-id', BY_ID, 'directory'),
           entry('by-date', BY_DATE, 'directory'),
+          entry('current', CURRENT, 'directory'),
+          entry('image.json', nodeInBlock(blocks.imageJson, SLOT.imageJson), 'file'),
         ]),
       ),
     ],
+    [CURRENT, once(() => stateDirectory(blocks.current, false))],
     [
       SNAPSHOTS,
+      once(() => directory(names().map((name, index) => entry(name, nodeOf(index, SLOT.directory), 'directory')))),
+    ],
+    [
+      BY_ID,
       once(() =>
-        directory(names().map((name, index) => entry(name, stateNode(index + 1, SLOT.directory), 'directory'))),
+        links(
+          Array.from(snapshots, ({ id }) => ({ name: id, id })),
+          SLOT.byIdLink,
+        ),
       ),
     ],
-    [BY_ID, once(() => directory(toFileNames(ids).map(link(SLOT.byIdLink))))],
-    [BY_DATE, once(() => directory(toFileNames(dateEntries(catalogue)).map(link(SLOT.byDateLink))))],
+    [BY_DATE, once(() => links(dateEntries(catalogue), SLOT.byDateLink))],
   ]);
   return {
-    directory: (node) => own.get(node)?.() ?? stateDirectory(node, catalogue),
+    directory: (node) => own.get(node)?.(),
+    snapshotDirectory: (state) =>
+      stateDirectory(blocks.snapshots[state - 1] ?? 0, (snapshots.at(state - 1)?.vmStateBytes ?? 0) > 0),
     snapshotFileName: (state) => names()[state - 1] ?? escapeName(''),
   };
 }
 
-function dateEntries({ snapshots }: Catalogue) {
-  return mapSequence(snapshots, ({ time, id }) => ({ name: toDateFileName(time.seconds), id }));
+function dateEntries({ snapshots }: Catalogue): NamedEntry[] {
+  return Array.from(snapshots, ({ time, id }) => ({ name: toDateFileName(time.seconds), id }));
 }
 
-function stateDirectory(node: NodeId, catalogue: Catalogue): Directory | undefined {
-  const state = stateOf(node);
-  if (state < 0 || state > catalogue.snapshots.length || node !== stateNode(state, SLOT.directory)) return undefined;
-  const hasVmState = (snapshotOf(catalogue, state)?.vmStateBytes ?? 0) > 0;
+function stateDirectory(block: number, hasVmState: boolean): Directory {
   return directory([
-    entry('disk.raw', stateNode(state, SLOT.disk), 'file'),
-    entry('info.json', stateNode(state, SLOT.info), 'file'),
-    ...(hasVmState ? [entry('vmstate.bin', stateNode(state, SLOT.vmState), 'file')] : []),
+    entry('disk.raw', nodeInBlock(block, SLOT.disk), 'file'),
+    entry('info.json', nodeInBlock(block, SLOT.info), 'file'),
+    ...(hasVmState ? [entry('vmstate.bin', nodeInBlock(block, SLOT.vmState), 'file')] : []),
+    entry('volumes', nodeInBlock(block, SLOT.volumes), 'directory'),
   ]);
 }
 
@@ -79,10 +87,10 @@ function once<Value>(make: () => Value): () => Value {
   };
 }
 
-function entry(name: string, nodeId: NodeId, kind: DirectoryEntry['kind']): DirectoryEntry {
+export function entry(name: string, nodeId: NodeId, kind: DirectoryEntry['kind']): DirectoryEntry {
   return { name, nodeId, kind };
 }
 
-function directory(entries: readonly DirectoryEntry[]): Directory {
+export function directory(entries: readonly DirectoryEntry[]): Directory {
   return { entries, nodeOfName: new Map(entries.map(({ name, nodeId }) => [name, nodeId])) };
 }

@@ -6,15 +6,19 @@ import {
   type FileSystem,
   type FileSystemStatistics,
   type NodeId,
+  type OpenFileKind,
   ROOT_NODE_ID,
 } from '../filesystem/file-system.ts';
 import { noSuchNode } from './node-ids.ts';
 
 /**
- * A tree has a block of 2^36 inode numbers, 0 of which is not used: its own numbers end below 2^33, as an image has at most
- * 65,536 snapshots. Block 0 is the root's, and block n the n-th tree's, so that no node moves when another tree changes.
+ * A tree has a block of 2^44 inode numbers, 0 of which is not used: that is 2^28 for whatever has contents, enough for one
+ * change in each second of eight years. Block 0 is the root's, and block n the n-th tree's, so that no node moves when
+ * another tree changes.
  */
-const BLOCK = 2 ** 36;
+const BLOCK = 2 ** 44;
+/** Inode numbers are below 2^53. */
+export const MAX_FOLDER_COUNT = 2 ** 9 - 1;
 
 export interface ImageFolder {
   /** No two alike; latin1. */
@@ -75,8 +79,8 @@ export class ImageFolders implements FileSystem {
     return outerNode(indexOf(node), this.#tree(node).parent(inner));
   }
 
-  open(node: NodeId): void {
-    this.#tree(node).open(innerNode(node));
+  open(node: NodeId): OpenFileKind {
+    return this.#tree(node).open(innerNode(node));
   }
 
   read(node: NodeId, target: Buffer, targetOffset: number, offset: number, length: number): number {

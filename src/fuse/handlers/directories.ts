@@ -1,12 +1,13 @@
 /**
- * Requests about the contents of a directory. The cookie of an entry is its position: 0 is ".", 1 is "..", and the
- * entries of the file system follow in their order, which does not change.
+ * Requests about the contents of a directory. The kernel comes back with the cookie of the last entry that it took, and
+ * others may have come or gone meanwhile: none of those that stayed may be told twice or left out. So entries come in the
+ * order of their nodes, and a cookie says behind which node to go on.
  */
 
 import { ERRNO } from '../../filesystem/errno.ts';
 import type { DirectoryEntry } from '../../filesystem/file-system.ts';
 import type { Exchange } from '../exchange.ts';
-import { VALID_SECONDS } from '../limits.ts';
+import { VALID_MS } from '../limits.ts';
 import { ENTRY_OUT_BYTES, encodeEntryOut } from '../wire/attr.ts';
 import { direntBytes, encodeDirent } from '../wire/dirent.ts';
 import { OUT_HEADER_BYTES } from '../wire/headers.ts';
@@ -14,7 +15,9 @@ import { encodeOpenOut, FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE, isOpenForWriting } fr
 import { readInOffset, readInSize } from '../wire/read.ts';
 import { DIRENT_TYPE, toWireAttributes } from '../wire-attributes.ts';
 
-const DOT_ENTRY_COUNT = 2;
+/** Cookies before "." and behind "..". */
+const START = 0;
+const BEHIND_DOTS = 2;
 
 export function opendir(exchange: Exchange): number {
   const { fileSystem, node } = exchange;
@@ -37,41 +40,62 @@ function list(exchange: Exchange, isPlus: boolean): number {
   if (fileSystem.attributes(node).kind !== 'directory') return -ERRNO.ENOTDIR;
   const entries = fileSystem.entries(node);
   const room = Math.min(readInSize(exchange.request), exchange.capacityBytes);
-  const first = readInOffset(exchange.request);
+  let cookie = readInOffset(exchange.request);
+  let position = firstBehind(entries, cookie);
   let used = 0;
-  for (let cookie = first; cookie < entries.length + DOT_ENTRY_COUNT; cookie++) {
-    const entry = entryAt(exchange, entries, cookie);
+  for (;;) {
+    const isDot = cookie < BEHIND_DOTS;
+    const entry = isDot ? dotEntry(exchange, cookie) : entries[position];
     if (entry === undefined) break;
     const length = direntBytes(entry.name.length, isPlus);
     if (used + length > room) {
       // An empty reply means the end of the directory, so no room even for one entry has to be an error.
       return used === 0 ? -ERRNO.EINVAL : used;
     }
+    cookie = isDot ? cookie + 1 : cookieBehind(entry);
+    if (!isDot) position++;
     const offset = OUT_HEADER_BYTES + used;
-    if (isPlus) encodeEntry(exchange, entry, cookie, offset);
+    if (isPlus) encodeEntry(exchange, entry, isDot, offset);
     const direntOffset = isPlus ? offset + ENTRY_OUT_BYTES : offset;
-    encodeDirent(exchange.reply, direntOffset, entry.nodeId, cookie + 1, DIRENT_TYPE[entry.kind], entry.name);
+    encodeDirent(exchange.reply, direntOffset, entry.nodeId, cookie, DIRENT_TYPE[entry.kind], entry.name);
     used += length;
   }
   return used;
 }
 
-function entryAt(exchange: Exchange, entries: readonly DirectoryEntry[], cookie: number): DirectoryEntry | undefined {
-  if (cookie === 0) return { name: '.', nodeId: exchange.node, kind: 'directory' };
-  if (cookie === 1) return { name: '..', nodeId: exchange.fileSystem.parent(exchange.node), kind: 'directory' };
-  return entries[cookie - DOT_ENTRY_COUNT];
+function dotEntry({ fileSystem, node }: Exchange, cookie: number): DirectoryEntry {
+  return cookie === START
+    ? { name: '.', nodeId: node, kind: 'directory' }
+    : { name: '..', nodeId: fileSystem.parent(node), kind: 'directory' };
+}
+
+/** No entry is the root, node 1: so these are above `BEHIND_DOTS`. */
+function cookieBehind({ nodeId }: DirectoryEntry): number {
+  return nodeId + 1;
+}
+
+/** The position of the first entry behind a cookie. */
+function firstBehind(entries: readonly DirectoryEntry[], cookie: number): number {
+  let [low, high] = [0, entries.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const entry = entries[middle];
+    if (entry !== undefined && cookieBehind(entry) <= cookie) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 /**
  * A zero entry says nothing about the node, and the kernel then looks it up when it is used. "." and ".." must be that
  * way (fs/fuse/readdir.c, fuse_direntplus_link), and so is a node whose attributes fail: it must not hide the others.
  */
-function encodeEntry(exchange: Exchange, entry: DirectoryEntry, cookie: number, offset: number): void {
+function encodeEntry(exchange: Exchange, entry: DirectoryEntry, isDot: boolean, offset: number): void {
   exchange.reply.fill(0, offset, offset + ENTRY_OUT_BYTES);
-  if (cookie < DOT_ENTRY_COUNT) return;
+  if (isDot) return;
   try {
     const attributes = toWireAttributes(exchange.fileSystem.attributes(entry.nodeId));
-    encodeEntryOut(exchange.reply, offset, attributes, VALID_SECONDS);
+    encodeEntryOut(exchange.reply, offset, attributes, VALID_MS);
   } catch {
     return;
   }

@@ -1,11 +1,16 @@
 /** Requests about the contents of a file. */
 
+import { Qcow2fsError } from '../../errors.ts';
 import { ERRNO } from '../../filesystem/errno.ts';
+import type { OpenFileKind } from '../../filesystem/file-system.ts';
 import type { Exchange } from '../exchange.ts';
 import { OUT_HEADER_BYTES } from '../wire/headers.ts';
 import { decodeLseekIn, encodeLseekOut, SEEK_DATA, SEEK_HOLE } from '../wire/lseek.ts';
 import { encodeOpenOut, FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, isOpenForWriting } from '../wire/open.ts';
 import { readInOffset, readInSize } from '../wire/read.ts';
+
+/** Twice as long as it takes to notice a change of an image. */
+const PATIENCE_MS = 500;
 
 export function open(exchange: Exchange): number {
   const { fileSystem, node, options } = exchange;
@@ -13,9 +18,26 @@ export function open(exchange: Exchange): number {
   if (isOpenForWriting(exchange.request)) return -ERRNO.EROFS;
   if (kind === 'directory') return -ERRNO.EISDIR;
   if (kind === 'symlink') return -ERRNO.EINVAL;
-  fileSystem.open(node);
+  const isCached = openNode(exchange) === 'steady' && !options.directIo;
   // Without FOPEN_KEEP_CACHE each open would drop what the page cache has of the file.
-  return encodeOpenOut(exchange.reply, OUT_HEADER_BYTES, options.directIo ? FOPEN_DIRECT_IO : FOPEN_KEEP_CACHE);
+  return encodeOpenOut(exchange.reply, OUT_HEADER_BYTES, isCached ? FOPEN_KEEP_CACHE : FOPEN_DIRECT_IO);
+}
+
+/**
+ * A file that has just become another one is not what its name leads to before that is shown, and one that is written to
+ * counts as such until it is shown that its writer is gone: so the answer waits for a newer file system. If that does not have
+ * the node, it is ESTALE, and the kernel looks the name up once more (do_filp_open in fs/namei.c).
+ */
+function openNode(exchange: Exchange): OpenFileKind {
+  const deadline = performance.now() + PATIENCE_MS;
+  for (;;) {
+    try {
+      return exchange.fileSystem.open(exchange.node);
+    } catch (error) {
+      const mayPass = error instanceof Qcow2fsError && (error.code === 'STALE' || error.code === 'BUSY');
+      if (!mayPass || !exchange.renewFileSystem(deadline - performance.now())) throw error;
+    }
+  }
 }
 
 /**

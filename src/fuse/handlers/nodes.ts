@@ -2,7 +2,7 @@
 
 import { ERRNO } from '../../filesystem/errno.ts';
 import type { Exchange } from '../exchange.ts';
-import { BLOCK_BYTES, NAME_MAX_BYTES, VALID_SECONDS } from '../limits.ts';
+import { BLOCK_BYTES, NAME_MAX_BYTES, VALID_MS } from '../limits.ts';
 import { encodeAttrOut, encodeEntryOut, encodeNegativeEntryOut } from '../wire/attr.ts';
 import { IN_HEADER_BYTES, OUT_HEADER_BYTES } from '../wire/headers.ts';
 import { decodeName } from '../wire/name.ts';
@@ -16,19 +16,19 @@ export function lookup(exchange: Exchange): number {
   if (name === undefined) return -ERRNO.EINVAL;
   if (fileSystem.attributes(node).kind !== 'directory') return -ERRNO.ENOTDIR;
   const found = find(exchange, name);
-  if (found === undefined) return encodeNegativeEntryOut(reply, OUT_HEADER_BYTES, VALID_SECONDS);
-  return encodeEntryOut(reply, OUT_HEADER_BYTES, toWireAttributes(fileSystem.attributes(found)), VALID_SECONDS);
+  if (found === undefined) return encodeNegativeEntryOut(reply, OUT_HEADER_BYTES, VALID_MS);
+  return encodeEntryOut(reply, OUT_HEADER_BYTES, toWireAttributes(fileSystem.attributes(found)), VALID_MS);
 }
 
 export function getattr(exchange: Exchange): number {
   const attributes = toWireAttributes(exchange.fileSystem.attributes(exchange.node));
-  return encodeAttrOut(exchange.reply, OUT_HEADER_BYTES, attributes, VALID_SECONDS);
+  return encodeAttrOut(exchange.reply, OUT_HEADER_BYTES, attributes, VALID_MS);
 }
 
 /** Asked by statx(2) for what GETATTR does not have: the birth time. */
 export function statx(exchange: Exchange): number {
   const attributes = toWireAttributes(exchange.fileSystem.attributes(exchange.node));
-  return encodeStatxOut(exchange.reply, OUT_HEADER_BYTES, attributes, VALID_SECONDS);
+  return encodeStatxOut(exchange.reply, OUT_HEADER_BYTES, attributes, VALID_MS);
 }
 
 export function readlink(exchange: Exchange): number {

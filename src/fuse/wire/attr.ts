@@ -39,28 +39,34 @@ export interface WireAttributes {
   readonly blksize: number;
 }
 
-export function encodeAttrOut(reply: Buffer, offset: number, attr: WireAttributes, validSeconds: number): number {
+export function encodeAttrOut(reply: Buffer, offset: number, attr: WireAttributes, validMs: number): number {
   reply.fill(0, offset, offset + ATTR_OUT_BYTES);
-  writeU64LE(reply, validSeconds, offset);
+  encodeValidity(reply, offset, offset + 8, validMs);
   encodeAttr(reply, offset + 16, attr);
   return ATTR_OUT_BYTES;
 }
 
 /** Generation stays 0: a node id is never used for another node. */
-export function encodeEntryOut(reply: Buffer, offset: number, attr: WireAttributes, validSeconds: number): number {
+export function encodeEntryOut(reply: Buffer, offset: number, attr: WireAttributes, validMs: number): number {
   reply.fill(0, offset, offset + ENTRY_OUT_BYTES - ATTR_BYTES);
   writeU64LE(reply, attr.ino, offset);
-  writeU64LE(reply, validSeconds, offset + 16);
-  writeU64LE(reply, validSeconds, offset + 24);
+  encodeValidity(reply, offset + 16, offset + 32, validMs);
+  encodeValidity(reply, offset + 24, offset + 36, validMs);
   encodeAttr(reply, offset + 40, attr);
   return ENTRY_OUT_BYTES;
 }
 
 /** nodeid 0 with a validity: the kernel remembers that there is no such name. */
-export function encodeNegativeEntryOut(reply: Buffer, offset: number, validSeconds: number): number {
+export function encodeNegativeEntryOut(reply: Buffer, offset: number, validMs: number): number {
   reply.fill(0, offset, offset + ENTRY_OUT_BYTES);
-  writeU64LE(reply, validSeconds, offset + 16);
+  encodeValidity(reply, offset + 16, offset + 32, validMs);
   return ENTRY_OUT_BYTES;
+}
+
+/** How long the kernel may keep something: whole seconds in 64 bits, and nanoseconds in 32. */
+export function encodeValidity(reply: Buffer, secondsOffset: number, nanosecondsOffset: number, validMs: number): void {
+  writeU64LE(reply, Math.floor(validMs / 1000), secondsOffset);
+  reply.writeUInt32LE((validMs % 1000) * 1e6, nanosecondsOffset);
 }
 
 function encodeAttr(reply: Buffer, offset: number, attr: WireAttributes): void {

@@ -18,16 +18,16 @@
  */
 
 import { writeI64LE, writeU64LE } from '../../common/bytes.ts';
-import type { WireAttributes } from './attr.ts';
+import { encodeValidity, type WireAttributes } from './attr.ts';
 
 export const STATX_OUT_BYTES = 288;
 
 /** STATX_BASIC_STATS | STATX_BTIME of include/uapi/linux/stat.h. */
 const STATX_ALL_KNOWN = 0x7ff | 0x800;
 
-export function encodeStatxOut(reply: Buffer, offset: number, attr: WireAttributes, validSeconds: number): number {
+export function encodeStatxOut(reply: Buffer, offset: number, attr: WireAttributes, validMs: number): number {
   reply.fill(0, offset, offset + STATX_OUT_BYTES);
-  writeU64LE(reply, validSeconds, offset);
+  encodeValidity(reply, offset, offset + 8, validMs);
   const statx = offset + 32;
   reply.writeUInt32LE(STATX_ALL_KNOWN, statx);
   reply.writeUInt32LE(attr.blksize, statx + 4);

@@ -31,6 +31,10 @@ export const QCOW_MAGIC = 0x514649fb;
 export const QCOW2_V2_HEADER_BYTES = 72;
 export const QCOW2_V3_HEADER_BYTES = 104;
 
+/** The bytes of nb_snapshots and snapshots_offset. */
+export const SNAPSHOT_FIELDS_START = 60;
+export const SNAPSHOT_FIELDS_END = 72;
+
 /** Incompatible feature bits. */
 export const QCOW2_INCOMPAT_DIRTY = 1n << 0n;
 export const QCOW2_INCOMPAT_CORRUPT = 1n << 1n;

@@ -1,0 +1,99 @@
+/** `qcow2fs list`: the snapshots, which the image file alone tells, or the volumes, for which the disks are read. */
+
+import type { Command } from 'commander';
+import { warn } from '../common/logging.ts';
+import { WriterWatch } from '../daemon/writer-watch.ts';
+import { Qcow2fsError } from '../errors.ts';
+import type { VolumeDescription } from '../open-image/describe-volumes.ts';
+import { listVolumes, type VolumeListing } from '../open-image/list-volumes.ts';
+import { addChainOptions } from './chain-options.ts';
+import { type DescribeOptions, listCommand, toJsonLines } from './describe-commands.ts';
+import { formatRows, formatSize, toPrintable } from './format.ts';
+import { type ChainFlags, toChainOptions } from './mount-flags.ts';
+import { passphraseSource } from './passphrases.ts';
+import { writePieces } from './write-pieces.ts';
+
+interface VolumeFlags extends ChainFlags {
+  readonly state?: string;
+  readonly passphraseFile?: readonly string[];
+}
+
+interface ListFlags extends DescribeOptions, VolumeFlags {
+  readonly volumes?: boolean;
+}
+
+const HEADINGS = ['STATE', 'VOLUME', 'START', 'SIZE', 'TYPE', 'FILE SYSTEM', 'LABEL', 'UUID', 'DIRTY'];
+const NOTHING = '-';
+
+export function addListCommand(program: Command): void {
+  const command = program
+    .command('list')
+    .description('show the snapshots of IMAGE: id, name, date, size; or the volumes in each state')
+    .argument('<IMAGE>', 'a qcow2 image')
+    .option('--json', 'print one JSON object')
+    .option('--volumes', 'show partitions, logical volumes and their file systems; the other options are for this')
+    .option('--state <STATE>', 'of one state only: current, id:N, name:X or a snapshot name');
+  addChainOptions(command).action(async (image: string, { json, volumes, ...flags }: ListFlags) => {
+    const options = json === undefined ? {} : { json };
+    if (volumes === true) return volumesCommand(image, options, flags);
+    if (Object.keys(flags).length > 0) {
+      throw new Qcow2fsError(
+        'USAGE',
+        'list takes options besides --json only with --volumes: no disk is read without it',
+      );
+    }
+    return listCommand(image, options);
+  });
+}
+
+async function volumesCommand(imagePath: string, { json }: DescribeOptions, flags: VolumeFlags): Promise<void> {
+  const listing = await listVolumes(imagePath, {
+    chain: toChainOptions(flags),
+    passphrasesOf: passphraseSource(flags.passphraseFile ?? []),
+    state: flags.state,
+    writerOf,
+  });
+  await writePieces(process.stdout, json ? toJsonLines(listing.volumes) : formatRows([HEADINGS, ...toRows(listing)]));
+  for (const text of [...listing.problems, ...warningsOf(listing)]) warn(`warning: ${toPrintable(text)}`);
+}
+
+/** The process that writes to an image. One that has it open for that counts: nobody waits here to see whether it does. */
+function writerOf(fd: number): string | undefined {
+  const writer = new WriterWatch(fd).look(true);
+  if (writer === undefined) return undefined;
+  return writer.command === undefined ? 'another process' : `${writer.command} (process ${writer.pid})`;
+}
+
+/** A state without volumes has a row too: that it was looked at is worth knowing. */
+function toRows({ volumes, names }: VolumeListing): string[][] {
+  return volumes.states.flatMap(({ volumes: found }, index) => {
+    const name = toPrintable(names[index] ?? '');
+    if (found.length === 0) return [[name, ...HEADINGS.slice(1).map(() => NOTHING)]];
+    return found.map((volume) => [name, ...toCells(volume)]);
+  });
+}
+
+function toCells({ name, startBytes, sizeBytes, partitionType, fileSystem }: VolumeDescription): string[] {
+  return [
+    toPrintable(name),
+    startBytes === null ? NOTHING : String(startBytes),
+    formatSize(sizeBytes),
+    partitionType ?? NOTHING,
+    fileSystem?.type ?? NOTHING,
+    toPrintable(fileSystem?.label ?? '') || NOTHING,
+    toPrintable(fileSystem?.uuid ?? '') || NOTHING,
+    toWord(fileSystem?.dirty ?? null),
+  ];
+}
+
+function toWord(dirty: boolean | null): string {
+  if (dirty === null) return NOTHING;
+  return dirty ? 'yes' : 'no';
+}
+
+function warningsOf({ volumes, names }: VolumeListing): string[] {
+  return volumes.states.flatMap(({ unsupportedVolumes, volumeProblems }, index) => [
+    ...unsupportedVolumes.map(({ name, reason }) => `${names[index]}: ${name} cannot be shown: ${reason}`),
+    ...volumeProblems.map((problem) => `${names[index]}: ${problem}`),
+  ]);
+}

@@ -1,0 +1,51 @@
+/**
+ * Tells the kernel what it must forget, on a thread of its own. A message waits for the reads that are under way on the
+ * pages of its node (invalidate_inode_pages2 in mm/truncate.c): a worker that sent it could wait for itself, and main for a
+ * worker that crashed, whose requests main has to answer. Started when it is first needed.
+ */
+
+import { Worker } from 'node:worker_threads';
+import { warn } from '../common/logging.ts';
+import { messageOf } from '../errors.ts';
+import type { CacheChange } from '../filesystem/cache-change.ts';
+
+const ENTRY = new URL('./cache-notifier-thread.js', import.meta.url);
+
+/** `workerData` of the thread. */
+export interface NotifierData {
+  /** Descriptor of the device. */
+  readonly fd: number;
+}
+
+export class CacheNotifier {
+  readonly #fd: number;
+  #thread: Worker | undefined;
+
+  constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  /** Returns at once. */
+  send(changes: readonly CacheChange[]): void {
+    if (changes.length === 0) return;
+    this.#thread ??= this.#start();
+    this.#thread.postMessage(changes);
+  }
+
+  /** Before the descriptor is closed: its number may be another file's then. */
+  close(): void {
+    void this.#thread?.terminate();
+  }
+
+  #start(): Worker {
+    const workerData: NotifierData = { fd: this.#fd };
+    const thread = new Worker(ENTRY, { workerData });
+    // What the kernel knows is out of date soon by itself; the process need not wait for this thread.
+    thread.unref();
+    thread.on('error', (error) => {
+      warn(`the kernel cannot be told about changes: ${messageOf(error)}`);
+      if (this.#thread === thread) this.#thread = undefined;
+    });
+    return thread;
+  }
+}

@@ -1,0 +1,56 @@
+/** Keeps what a mount shows up to date with its images. */
+
+import { warn } from '../common/logging.ts';
+import { messageOf } from '../errors.ts';
+import { ImageWatch } from './image-watch.ts';
+import type { DaemonOptions } from './mount-options.ts';
+import { assemble, type ServedImages } from './served-images.ts';
+
+/** A change is to be seen within a second. */
+const INTERVAL_MS = 200;
+/** Just above the ticks of time stamps: what was written to a moment ago can be relied on then. */
+const DOUBTFUL_INTERVAL_MS = 60;
+
+/** To open an image with tens of thousands of snapshots takes long: it must not keep a processor busy. */
+const REST_PER_LOOK = 4;
+
+/** Calls `onChange` with what is to be served instead, on this thread, until it is stopped. */
+export function followImages(
+  served: ServedImages,
+  options: DaemonOptions,
+  onChange: (next: ServedImages) => void,
+): { stop(): void } {
+  const watches = served.images.map((image) => new ImageWatch(image, options));
+  let images = served.images;
+  let timer: NodeJS.Timeout;
+  let lastFailure: string | undefined;
+  const look = () => {
+    const startedAt = performance.now();
+    let failure: string | undefined;
+    // Too many open files, for instance: what is shown stays exact, it only is not the newest.
+    const trying = <Value>(step: () => Value): Value | undefined => {
+      try {
+        return step();
+      } catch (error) {
+        failure = messageOf(error);
+        return undefined;
+      }
+    };
+    // An image that cannot be looked at keeps nothing from the others: each tells of a change once.
+    const next = images.map((image, index) => trying(() => watches[index]?.look()) ?? image);
+    const hasChanged = next.some((image, index) => image !== images[index]);
+    images = next;
+    if (hasChanged) trying(() => onChange(assemble(images, options)));
+    if (failure !== undefined && failure !== lastFailure) {
+      warn(`cannot tell whether the images have changed: ${failure}`);
+    }
+    lastFailure = failure;
+    schedule(performance.now() - startedAt);
+  };
+  const schedule = (lookMs: number) => {
+    const usualMs = watches.some(({ isDoubtful }) => isDoubtful) ? DOUBTFUL_INTERVAL_MS : INTERVAL_MS;
+    timer = setTimeout(look, Math.max(usualMs, lookMs * REST_PER_LOOK));
+  };
+  schedule(0);
+  return { stop: () => clearTimeout(timer) };
+}

@@ -1,0 +1,247 @@
+/** Notices what happens to an image while it is served, and opens it anew when that changes what there is to show. */
+
+import fs from 'node:fs';
+import { isDeepStrictEqual } from 'node:util';
+import { warn } from '../common/logging.ts';
+import { leadsInto } from '../disk/leads-into.ts';
+import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
+import { describeInfo } from '../open-image/describe-image.ts';
+import { ImageStatus } from '../open-image/image-status.ts';
+import { reusingKeys } from '../open-image/layer-keys.ts';
+import { closeLayers, filesOfLayers, toQcow2File } from '../open-image/layers.ts';
+import { type OpenImage, openImage } from '../open-image/open-image.ts';
+import { readHead } from '../qcow2/header-head.ts';
+import { isSameTable, readSnapshotTable } from '../qcow2/snapshots.ts';
+import { fileIdentity, isSettled, type OpenFile } from '../storage/file-storage.ts';
+import { areSameContents, nextBlocks } from './content-blocks.ts';
+import type { DaemonOptions } from './mount-options.ts';
+import {
+  announceWriter,
+  describedWith,
+  ownershipOf,
+  requireReadable,
+  type ServedImage,
+  type ServingOptions,
+} from './served-image.ts';
+import { type Writer, WriterWatch } from './writer-watch.ts';
+
+/** What stat(2) tells of the files of an image. */
+interface Signature {
+  readonly image: unknown;
+  readonly others: unknown;
+}
+
+type WatchOptions = ServingOptions & Pick<DaemonOptions, 'mountpoint'>;
+
+export class ImageWatch {
+  readonly #options: WatchOptions;
+  #served: ServedImage;
+  #writers: WriterWatch;
+  /** As the log has it: what is served may be from before, if it cannot be opened anew. */
+  #writer: Writer | undefined;
+  #writerCount = 0;
+  #signature: Signature;
+  /** What is served has to be opened again, even if nothing happens to its files. */
+  #isDoubtful: boolean;
+  #lastFailure: string | undefined;
+  #isMoved = false;
+
+  constructor(served: ServedImage, options: WatchOptions) {
+    this.#options = options;
+    this.#served = served;
+    this.#signature = openedSignatureOf(served.image);
+    this.#isDoubtful = served.writer === undefined && !isAtRest(served.image);
+    this.#writer = served.writer;
+    this.#writers = new WriterWatch(imageFileOf(served.image).fd);
+  }
+
+  /** True if the next look should come soon, as a change may be too young to show in the time stamps. */
+  get isDoubtful(): boolean {
+    return this.#isDoubtful && this.#lastFailure === undefined;
+  }
+
+  /**
+   * What is to be served from now on, if that has changed. The caller closes what was served before.
+   * @throws what the system says if it cannot be looked: too many open files, for instance.
+   */
+  look(): ServedImage | undefined {
+    const { image } = this.#served;
+    const before = this.#signature;
+    const signature = signatureOf(image, this.#options.mountpoint);
+    const hasImageChanged = !isDeepStrictEqual(signature.image, before.image);
+    const hasOtherChanged = !isDeepStrictEqual(signature.others, before.others);
+    const writer = this.#writers.look(hasImageChanged);
+    this.#noteWriter(writer);
+    const isSameWriter = isDeepStrictEqual(writer, this.#served.writer);
+    // A virtual machine that runs mostly changes what is behind header and snapshot table.
+    const mayDiffer =
+      !isSameWriter ||
+      hasOtherChanged ||
+      this.#lastFailure !== undefined ||
+      (writer === undefined && this.#isDoubtful) ||
+      ((hasImageChanged || imageFileOf(image).isBlockDevice) && (writer === undefined || !this.#isSameTable()));
+    const next = mayDiffer ? this.#tryToOpen(writer) : undefined;
+    // Not before: what a look that fails has found must be found by the next one.
+    this.#signature = next === undefined ? signature : openedSignatureOf(next.image);
+    return next && this.#compare(next, writer, isSameWriter);
+  }
+
+  #noteWriter(writer: Writer | undefined): void {
+    if (writer !== undefined) new ImageStatus(this.#served.status).isBusy = true;
+    if (isDeepStrictEqual(writer, this.#writer)) return;
+    this.#writer = writer;
+    if (writer !== undefined) this.#writerCount++;
+    announceWriter(this.#served.imagePath, writer, this.#options.isCurrentLive);
+  }
+
+  #isSameTable(): boolean {
+    const { layers, qcow2, head, snapshotMemory } = this.#served.image;
+    const [layer] = layers;
+    if (layer === undefined) return false;
+    const file = toQcow2File(layer, qcow2);
+    return readHead(file.storage, qcow2).equals(head) && isSameTable(snapshotMemory, readSnapshotTable(file).memory);
+  }
+
+  /** Closes what shows nothing new. */
+  #compare(next: ServedImage, writer: Writer | undefined, isSameWriter: boolean): ServedImage | undefined {
+    const before = this.#served;
+    const { image } = next;
+    const isSame =
+      isSameWriter &&
+      next.status === before.status &&
+      areSameContents(next.contents, before.contents) &&
+      isDeepStrictEqual(image.problems, before.image.problems) &&
+      // What was opened too soon after a change is not to be relied on, also if nothing came behind it.
+      (writer !== undefined || isAtRest(image) === isAtRest(before.image));
+    if (isSame) {
+      closeLayers(image.layers);
+      return undefined;
+    }
+    for (const problem of image.problems) if (!before.image.problems.includes(problem)) warn(`warning: ${problem}`);
+    const { fd, identity } = imageFileOf(image);
+    if (identity !== imageFileOf(before.image).identity) this.#writers = new WriterWatch(fd);
+    this.#served = next;
+    return next;
+  }
+
+  /** An image that was moved or deleted while it is open is still there, and may go on being written to. */
+  #open(): OpenImage {
+    const { image: previous, imagePath } = this.#served;
+    this.#requireOutside(previous);
+    const file = imageFileOf(previous);
+    const isMoved = !file.isBlockDevice && !fs.existsSync(imagePath);
+    if (isMoved && !this.#isMoved) warn(`${imagePath} was moved or deleted: it is shown until it is unmounted`);
+    this.#isMoved = isMoved;
+    const openPath = isMoved ? `/proc/self/fd/${file.fd}` : imagePath;
+    const chain = { ...this.#options.chain, forbiddenFolder: this.#options.mountpoint };
+    return openImage(imagePath, reusingKeys(previous), chain, { previous, openPath });
+  }
+
+  /** @throws Qcow2fsError REFUSED for a path that has become one to a file of our own mount. */
+  #requireOutside({ layers }: OpenImage): void {
+    const { mountpoint } = this.#options;
+    const inside = filesOfLayers(layers).find(({ path }) => leadsInto(mountpoint, path));
+    if (inside === undefined) return;
+    throw new Qcow2fsError('REFUSED', `${inside.path} leads into its own mount on ${mountpoint} now`, {
+      data: { file: inside.path },
+    });
+  }
+
+  /** What cannot be opened now is shown as it was: reads still find out by themselves what is left of it. */
+  #tryToOpen(writer: Writer | undefined): ServedImage | undefined {
+    const before = this.#served;
+    try {
+      const image = this.#open();
+      try {
+        requireReadable(image);
+        this.#isDoubtful = writer === undefined && !isAtRest(image);
+        this.#lastFailure = undefined;
+        const writing = { isBeingWritten: writer !== undefined, writerCount: this.#writerCount };
+        const isSameText = isDeepStrictEqual(writer, before.writer) && haveSameDescription(image, before.image);
+        const contents = nextBlocks(before.contents, before.image, image, writing, isSameText);
+        return {
+          ...before,
+          image,
+          contents,
+          ...describedWith(image, this.#options.onMissing, writer),
+          status: statusOf(before, writer),
+          ownership: haveSameAccess(image, before.image) ? before.ownership : ownershipOf(image, this.#options),
+        };
+      } catch (error) {
+        closeLayers(image.layers);
+        throw error;
+      }
+    } catch (error) {
+      if (!(error instanceof Qcow2fsError)) throw error;
+      this.#isDoubtful = true;
+      if (error.message !== this.#lastFailure) warn(`${messageOf(error)}; what was mounted of it stays as it was`);
+      this.#lastFailure = error.message;
+      return undefined;
+    }
+  }
+}
+
+/**
+ * What was opened before a writer was there stays busy when he has gone: on a block device nothing else tells that its tables
+ * are not those of the current state any more.
+ */
+function statusOf({ status }: ServedImage, writer: Writer | undefined): SharedArrayBuffer {
+  return writer === undefined && new ImageStatus(status).isBusy ? ImageStatus.continueMemory(status) : status;
+}
+
+function imageFileOf({ layers }: OpenImage): OpenFile {
+  const file = layers[0]?.file;
+  if (file === undefined) throw new Qcow2fsError('INTERNAL', 'an image without a file');
+  return file;
+}
+
+/** To ask for access control lists takes a process for each file: only if something else about who may read has changed. */
+function haveSameAccess(image: OpenImage, before: OpenImage): boolean {
+  const accesses = [image, before].map(({ layers }) =>
+    filesOfLayers(layers).map(({ path, identity, mode, uid, gid }) => [path, identity, mode, uid, gid]),
+  );
+  return isDeepStrictEqual(accesses[0], accesses[1]);
+}
+
+function haveSameDescription(image: OpenImage, before: OpenImage): boolean {
+  const [now, then] = [image, before].map((each) => ({ ...describeInfo(each), snapshots: null }));
+  return isDeepStrictEqual(now, then) && isSameTable(image.snapshotMemory, before.snapshotMemory);
+}
+
+/** A change from now on is sure to show in the time stamps. */
+function isAtRest({ layers }: OpenImage): boolean {
+  return filesOfLayers(layers).every(isSettled);
+}
+
+/** Of now: by their descriptors, and whether their paths still lead to them. */
+function signatureOf({ layers }: OpenImage, mountpoint: string): Signature {
+  const [image, ...others] = filesOfLayers(layers).map((file) => [stampsOf(file), identityAt(file.path, mountpoint)]);
+  return { image, others };
+}
+
+/** Of when it was opened: a change since then is one to be noticed. */
+function openedSignatureOf({ layers }: OpenImage): Signature {
+  const [image, ...others] = filesOfLayers(layers).map(({ sizeBytes, mtimeMs, ctimeMs, isBlockDevice, identity }) => [
+    isBlockDevice ? [mtimeMs, ctimeMs] : [sizeBytes, mtimeMs, ctimeMs],
+    identity,
+  ]);
+  return { image, others };
+}
+
+function stampsOf({ fd, isBlockDevice }: OpenFile): unknown {
+  try {
+    const { size, mtimeMs, ctimeMs } = fs.fstatSync(fd);
+    return isBlockDevice ? [mtimeMs, ctimeMs] : [size, mtimeMs, ctimeMs];
+  } catch (error) {
+    return systemCodeOf(error);
+  }
+}
+
+function identityAt(path: string, mountpoint: string): string | undefined {
+  if (leadsInto(mountpoint, path)) return 'in our own mount';
+  try {
+    return fileIdentity(fs.statSync(path));
+  } catch (error) {
+    return systemCodeOf(error);
+  }
+}
