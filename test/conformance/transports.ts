@@ -46,7 +46,12 @@ export const TRANSPORTS: readonly Transport[] = [
 ];
 
 async function openDirectly(image: string): Promise<OpenFiles> {
-  const served = await openServedImage(image, [], { chain: NO_CHAIN_OPTIONS, onMissing: 'error', ownership: {} });
+  const served = await openServedImage(image, [], {
+    chain: NO_CHAIN_OPTIONS,
+    onMissing: 'error',
+    ownership: {},
+    isCurrentLive: false,
+  });
   return {
     files: openDirectAdapter(createTree(served)),
     close: async () => closeServedImage(served),

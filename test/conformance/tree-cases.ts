@@ -32,9 +32,9 @@ export const TREE_CASES = {
     expect([...(await files.list('snapshots'))].sort()).toEqual([...names].sort());
   },
 
-  async 'a state has a disk, its description, and a VM state if it was saved with one'({ files, states }) {
+  async 'a state has a disk, its description, its volumes, and a VM state if it was saved with one'({ files, states }) {
     for (const { folder, vmState } of states) {
-      const names = ['disk.raw', 'info.json', ...(vmState === undefined ? [] : ['vmstate.bin'])];
+      const names = ['disk.raw', 'info.json', ...(vmState === undefined ? [] : ['vmstate.bin']), 'volumes'];
       expect([...(await files.list(folder))].sort(), folder).toEqual(names);
     }
     expect(states.filter(({ vmState }) => vmState !== undefined)).toHaveLength(1);
@@ -85,7 +85,7 @@ export const TREE_CASES = {
   async 'directories count their subdirectories as links'({ files, states }) {
     expect((await files.stat('')).linkCount).toBe(2 + 4);
     expect((await files.stat('snapshots')).linkCount).toBe(2 + states.length - 1);
-    expect((await files.stat('current')).linkCount).toBe(2);
+    expect((await files.stat('current')).linkCount).toBe(2 + 1);
     expect((await files.stat('image.json')).linkCount).toBe(1);
   },
 

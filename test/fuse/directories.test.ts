@@ -133,9 +133,9 @@ describe('READDIRPLUS', () => {
 
   it('lists a node whose attributes fail without them, and the others as well', () => {
     expect(list(READDIRPLUS, FOLDER_NODE, 2, 4096)).toEqual([
-      { name: 'info.json', ino: 5, type: 8, cookie: 3, node: 5 },
-      { name: 'broken', ino: 6, type: 8, cookie: 4, node: 0 },
-      { name: 'damaged', ino: 7, type: 8, cookie: 5, node: 7 },
+      { name: 'info.json', ino: 5, type: 8, cookie: 6, node: 5 },
+      { name: 'broken', ino: 6, type: 8, cookie: 7, node: 0 },
+      { name: 'damaged', ino: 7, type: 8, cookie: 8, node: 7 },
     ]);
   });
 });

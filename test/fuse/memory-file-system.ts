@@ -7,6 +7,7 @@ import {
   type FileSystem,
   type FileSystemStatistics,
   type NodeId,
+  type OpenFileKind,
   ROOT_NODE_ID,
 } from '../../src/filesystem/file-system.ts';
 
@@ -79,8 +80,9 @@ export class MemoryFileSystem implements FileSystem {
     return nodeOf(node).parent;
   }
 
-  open(node: NodeId): void {
+  open(node: NodeId): OpenFileKind {
     if (node === DAMAGED_NODE) throw new Qcow2fsError('STALE', 'the image has changed');
+    return 'steady';
   }
 
   read(node: NodeId, target: Buffer, targetOffset: number, offset: number, length: number): number {

@@ -28,8 +28,9 @@ const DISK_ATTR = `
   00 10 00 00              blksize
   00 00 00 00              flags
 `;
-/** A year. */
-const VALID = '80 33 e1 01 00 00 00 00';
+/** Half a second: whole seconds, and nanoseconds. */
+const VALID = '00 00 00 00 00 00 00 00';
+const VALID_NSEC = '00 65 cd 1d';
 
 function lookupRequest(parent: number, name: string): Buffer {
   return request(LOOKUP, parent, Buffer.from(`${name}\0`, 'latin1'));
@@ -65,7 +66,7 @@ describe('LOOKUP', () => {
         00 00 00 00 00 00 00 00  generation
         ${VALID}  entry_valid
         ${VALID}  attr_valid
-        00 00 00 00 00 00 00 00  their nanoseconds
+        ${VALID_NSEC} ${VALID_NSEC}  their nanoseconds
         ${DISK_ATTR}
       `),
     );
@@ -80,8 +81,9 @@ describe('LOOKUP', () => {
           00 00 00 00 00 00 00 00  generation
           ${VALID}  entry_valid
           00 00 00 00 00 00 00 00  attr_valid
+          ${VALID_NSEC}              entry_valid_nsec
         `),
-        Buffer.alloc(96),
+        Buffer.alloc(92),
       ]),
     );
   });
@@ -129,7 +131,7 @@ describe('GETATTR', () => {
         00 00 00 00              error
         ff ee dd cc bb aa 99 88  unique
         ${VALID}  attr_valid
-        00 00 00 00              attr_valid_nsec
+        ${VALID_NSEC}              attr_valid_nsec
         00 00 00 00              dummy
         ${DISK_ATTR}
       `),
@@ -156,7 +158,7 @@ describe('STATX', () => {
         replyHeader(304),
         bytes(`
           ${VALID}  attr_valid
-          00 00 00 00              attr_valid_nsec
+          ${VALID_NSEC}              attr_valid_nsec
           00 00 00 00              flags
           00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
           ff 0f 00 00              mask: basic statistics and the birth time

@@ -2,6 +2,7 @@
 
 import fs from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { ImageStatus } from '../../src/open-image/image-status.ts';
 import { withoutKeys } from '../../src/open-image/layer-keys.ts';
 import { closeLayers } from '../../src/open-image/layers.ts';
 import {
@@ -12,6 +13,7 @@ import {
   openSettledImage,
 } from '../../src/open-image/open-image.ts';
 import { StateDisks } from '../../src/open-image/state-disks.ts';
+import { StateFiles } from '../../src/open-image/state-files.ts';
 import { catchError } from '../support/catch-error.ts';
 import { runCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
@@ -229,18 +231,18 @@ describe('a backing chain', () => {
 });
 
 describe('a file that changes', () => {
-  test.each(['top.qcow2', 'base.qcow2'])('after it was opened makes reads STALE: %s', (changed) =>
+  test.each(['top.qcow2', 'base.qcow2'])('after it was opened makes reads of the current state STALE: %s', (changed) =>
     withTemporaryFolder(async (folder) => {
       qemuImg(folder, 'create', '-q', '-f', 'qcow2', 'base.qcow2', '1M');
       createOverlay(folder, 'top.qcow2', 'base.qcow2');
       const image = await openSettledImage(`${folder}/top.qcow2`);
       using(image, () => {
-        const disks = new StateDisks(image);
-        disks.requireUnchanged();
+        const disk = new StateFiles(image, new ImageStatus(ImageStatus.createMemory())).disk(0);
+        disk.readAt(Buffer.alloc(512), 0, 0, 512);
         const bytes = fs.openSync(`${folder}/${changed}`, 'r+');
         fs.writeSync(bytes, 'x', 1000);
         fs.closeSync(bytes);
-        const error = catchError(() => disks.requireUnchanged());
+        const error = catchError(() => disk.readAt(Buffer.alloc(512), 0, 0, 512));
         expect(error.code).toBe('STALE');
         expect(error.message).toContain(`${folder}/${changed} was changed`);
       });
@@ -257,14 +259,38 @@ describe('a file that changes', () => {
       });
     }));
 
-  test('all the time is not opened', () =>
-    withTemporaryFolder(async (folder) => {
+  test('all the time is opened if it is the image, and its snapshots can be read', () =>
+    withTemporaryFolder((folder) => {
       qemuImg(folder, 'create', '-q', '-f', 'qcow2', 'top.qcow2', '1M');
-      const writer = setInterval(() => fs.utimesSync(`${folder}/top.qcow2`, new Date(), new Date()), 5);
-      try {
-        await expect(openSettledImage(`${folder}/top.qcow2`)).rejects.toMatchObject({ code: 'STALE' });
-      } finally {
-        clearInterval(writer);
-      }
+      qemuIo(folder, 'top.qcow2', 'write -P 5 0 64k');
+      qemuImg(folder, 'snapshot', '-c', 'monday', 'top.qcow2');
+      return whileTouched(`${folder}/top.qcow2`, async () => {
+        const image = await openSettledImage(`${folder}/top.qcow2`);
+        using(image, () => {
+          const files = new StateFiles(image, new ImageStatus(ImageStatus.createMemory()));
+          const target = Buffer.alloc(65536);
+          files.disk(1).readAt(target, 0, 0, target.length);
+          expect(target.equals(Buffer.alloc(65536, 5))).toBe(true);
+          expect(catchError(() => files.disk(0).readAt(target, 0, 0, target.length)).code).toBe('STALE');
+        });
+      });
+    }));
+
+  test('all the time is not opened if the image stands on it', () =>
+    withTemporaryFolder((folder) => {
+      qemuImg(folder, 'create', '-q', '-f', 'qcow2', 'base.qcow2', '1M');
+      createOverlay(folder, 'top.qcow2', 'base.qcow2');
+      return whileTouched(`${folder}/base.qcow2`, () =>
+        expect(openSettledImage(`${folder}/top.qcow2`)).rejects.toMatchObject({ code: 'STALE' }),
+      );
     }));
 });
+
+async function whileTouched(path: string, body: () => Promise<void>): Promise<void> {
+  const writer = setInterval(() => fs.utimesSync(path, new Date(), new Date()), 5);
+  try {
+    await body();
+  } finally {
+    clearInterval(writer);
+  }
+}

@@ -21,11 +21,17 @@ function treeOf(text: string, snapshotCount: number, seconds: number): FileSyste
         sizeBytes: 1000,
         vmStateBytes: 0,
       })),
+      blocks: { imageJson: 1, current: 2, snapshots: Array.from({ length: snapshotCount }, (_, index) => 3 + index) },
     },
     {
       disk: noDisk,
       vmState: noDisk,
-      requireUnchanged: () => {},
+      volumes: () => [],
+      volume: () => {
+        throw new Error('there are none');
+      },
+      isVolatile: () => false,
+      requireReadable: () => {},
       imageJson: () => Buffer.from(text),
       infoJson: () => Buffer.from('{}'),
     },
@@ -105,7 +111,7 @@ describe('several trees', () => {
   });
 
   test('do not know nodes of no tree', () => {
-    for (const node of [0, 2, ROOT_NODE_ID + 3 * 2 ** 36, 2 ** 36, 2 ** 36 + 77]) {
+    for (const node of [0, 2, ROOT_NODE_ID + 3 * 2 ** 44, 2 ** 44, 2 ** 44 + 77]) {
       expect(catchError(() => foldersOf(0, 0).attributes(node)).code, String(node)).toBe('NOT_FOUND');
     }
     expect(catchError(() => foldersOf(0).open(ROOT_NODE_ID)).code).toBe('NOT_FOUND');

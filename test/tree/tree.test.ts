@@ -1,26 +1,26 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import type { Disk } from '../../src/disk/disk.ts';
 import { Qcow2fsError } from '../../src/errors.ts';
 import { type FileSystem, type NodeId, ROOT_NODE_ID } from '../../src/filesystem/file-system.ts';
-import type { Contents } from '../../src/tree/catalogue.ts';
+import type { Contents, StateFile } from '../../src/tree/catalogue.ts';
 import { Tree } from '../../src/tree/tree.ts';
 import { catchError } from '../support/catch-error.ts';
 
-/** A disk whose first half is data with one value and whose second half is a hole. */
-function halfDisk(value: number, sizeBytes: number): Disk {
+/** A file whose first half is data with one value and whose second half is a hole, as long as `isStale` is false. */
+function halfFile(value: number, sizeBytes: number): StateFile {
+  const half = sizeBytes / 2;
+  const exact = <Value>(result: Value): Value => {
+    if (isStale) throw new Qcow2fsError('STALE', 'changed');
+    return result;
+  };
   return {
     sizeBytes,
-    extentAt(offset, maxLengthBytes, into) {
-      const half = sizeBytes / 2;
-      into.kind = offset < half ? 'data' : 'hole';
-      into.lengthBytes = Math.min(maxLengthBytes, (offset < half ? half : sizeBytes) - offset);
-    },
     readAt: (target, targetOffset, offset, length) => {
       if (offset + length > sizeBytes) throw new Error('read past the end of the disk');
-      target.fill(value, targetOffset, targetOffset + length);
+      exact(target.fill(value, targetOffset, targetOffset + length));
     },
-    allocatedBytes: () => sizeBytes / 2,
-    metadataBytes: () => 0,
+    seekData: (offset) => exact(offset < half ? offset : undefined),
+    seekHole: (offset) => exact(offset < half ? half : offset),
+    allocatedBytes: () => exact(half),
   };
 }
 
@@ -35,10 +35,15 @@ beforeEach(() => {
   const contents: Contents = {
     disk: (state) => {
       if (state === 3) throw new Qcow2fsError('DAMAGED', 'no L1');
-      return halfDisk(state, state === 2 ? 2048 : 1024);
+      return halfFile(state, state === 2 ? 2048 : 1024);
     },
-    vmState: (state) => halfDisk(0x40 + state, 512),
-    requireUnchanged: () => {
+    vmState: (state) => halfFile(0x40 + state, 512),
+    volumes: () => [],
+    volume: () => {
+      throw new Error('there are none');
+    },
+    isVolatile: () => false,
+    requireReadable: () => {
       if (isStale) throw new Qcow2fsError('STALE', 'changed');
     },
     imageJson: () => Buffer.from('image'),
@@ -54,6 +59,7 @@ beforeEach(() => {
         { id: '2', name: 'a/b', time: MONDAY, sizeBytes: 2048, vmStateBytes: 512 },
         { id: '9', name: '..', time: MONDAY, sizeBytes: 1024, vmStateBytes: 0 },
       ],
+      blocks: { imageJson: 9, current: 4, snapshots: [3, 7, 8] },
     },
     contents,
   );
@@ -74,10 +80,10 @@ const names = (...path: string[]) => tree.entries(node(...path)).map(({ name }) 
 
 describe('directories', () => {
   test('hold what the layout says', () => {
-    expect(names()).toEqual(['image.json', 'current', 'snapshots', 'by-id', 'by-date']);
-    expect(names('current')).toEqual(['disk.raw', 'info.json']);
+    expect(names()).toEqual(['snapshots', 'by-id', 'by-date', 'current', 'image.json']);
+    expect(names('current')).toEqual(['disk.raw', 'info.json', 'volumes']);
     expect(names('snapshots')).toEqual(['monday', 'a%2Fb', '%2E%2E']);
-    expect(names('snapshots', 'monday')).toEqual(['disk.raw', 'info.json']);
+    expect(names('snapshots', 'monday')).toEqual(['disk.raw', 'info.json', 'volumes']);
     expect(names('by-id')).toEqual(['1', '2', '9']);
     expect(names('by-date')).toEqual(['2026-11-16T020000Z', '2026-11-16T020000Z%id=2', '2026-11-16T020000Z%id=9']);
   });
@@ -95,6 +101,13 @@ describe('directories', () => {
     expect(tree.parent(ROOT_NODE_ID)).toBe(ROOT_NODE_ID);
   });
 
+  test('list their entries in the order of their nodes', () => {
+    for (const path of [[], ['snapshots'], ['by-id'], ['by-date'], ['current'], ['snapshots', 'a%2Fb']]) {
+      const nodes = tree.entries(node(...path)).map(({ nodeId }) => nodeId);
+      expect(nodes, path.join('/')).toEqual(nodes.toSorted((one, other) => one - other));
+    }
+  });
+
   test('a name that is not there is undefined', () => {
     expect(tree.lookup(ROOT_NODE_ID, 'monday')).toBeUndefined();
     expect(tree.lookup(node('snapshots'), '..')).toBeUndefined();
@@ -103,7 +116,7 @@ describe('directories', () => {
   test('count themselves, their entry and their subdirectories as links', () => {
     expect(tree.attributes(ROOT_NODE_ID).linkCount).toBe(2 + 4);
     expect(tree.attributes(node('snapshots')).linkCount).toBe(2 + 3);
-    expect(tree.attributes(node('current')).linkCount).toBe(2);
+    expect(tree.attributes(node('current')).linkCount).toBe(2 + 1);
   });
 });
 
@@ -139,7 +152,7 @@ test('a disk is read from its own state, up to its end and no further', () => {
 });
 
 test('the VM state is a file of its own, of the snapshots that have one', () => {
-  expect(names('snapshots', 'a%2Fb')).toEqual(['disk.raw', 'info.json', 'vmstate.bin']);
+  expect(names('snapshots', 'a%2Fb')).toEqual(['disk.raw', 'info.json', 'vmstate.bin', 'volumes']);
   const vmState = node('snapshots', 'a%2Fb', 'vmstate.bin');
   expect(tree.attributes(vmState)).toMatchObject({ sizeBytes: 512, allocatedBytes: 256, time: MONDAY });
   const target = Buffer.alloc(4);
@@ -188,6 +201,14 @@ describe('when the image was changed', () => {
     expect(catchError(() => attempt(disk)).code).toBe('STALE');
   });
 
+  test('what describes the state cannot be opened, what describes the image can', () => {
+    const info = node('snapshots', 'monday', 'info.json');
+    tree.open(info);
+    isStale = true;
+    expect(catchError(() => tree.open(info)).code).toBe('STALE');
+    tree.open(node('image.json'));
+  });
+
   test('a stat still answers, with an allocation that hides nothing', () => {
     isStale = true;
     expect(tree.attributes(node('snapshots', 'monday', 'disk.raw'))).toMatchObject({
@@ -210,9 +231,12 @@ test('nodes that do not exist are NOT_FOUND everywhere', () => {
     0,
     6,
     65535,
-    node('current') + 3,
-    node('current') + 4,
-    node('current') + 5,
+    5 * 65536 + 1,
+    9 * 65536,
+    node('image.json') + 1,
+    node('current', 'disk.raw') - 1,
+    node('current', 'disk.raw') + 4,
+    node('snapshots', 'monday', 'disk.raw') + 4,
     last + 1,
     last + 65536,
     2 ** 52,

@@ -1,0 +1,350 @@
+/** What an image is shown as when things happen to its files, by real tools, one look after the other. */
+
+import fs from 'node:fs';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { ImageWatch } from '../../src/daemon/image-watch.ts';
+import {
+  closeServedImage,
+  createTree,
+  openServedImage,
+  retireServedImage,
+  type ServedImage,
+} from '../../src/daemon/served-image.ts';
+import { type FileSystem, type NodeId, ROOT_NODE_ID } from '../../src/filesystem/file-system.ts';
+import { collectWarnings } from '../fuse/wire-bytes.ts';
+import { createImage, createSnapshot, deleteSnapshot, runQemuIo } from '../oracle/qemu.ts';
+import { catchError } from '../support/catch-error.ts';
+import { runCommand } from '../support/run-command.ts';
+import { withTemporaryFolder } from '../support/temporary-folder.ts';
+import { type Program, qemuIo, shell, vm, whileRunning } from './writers.ts';
+
+const SIZE_BYTES = 1024 * 1024;
+const OPTIONS = { chain: { allowedFolders: [] }, onMissing: 'error', ownership: {}, isCurrentLive: false } as const;
+
+let warnings: string[];
+
+beforeEach(() => {
+  warnings = collectWarnings();
+});
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+interface Watched {
+  readonly folder: string;
+  readonly image: string;
+  readonly first: ServedImage;
+  readonly watch: ImageWatch;
+  /** As the daemon does: looks again until what is served is sure to stay. Returns what came last, if anything did. */
+  settle(): ServedImage | undefined;
+  /** Looks once. */
+  look(): ServedImage | undefined;
+}
+
+/** An image over `base.raw`: everything is 5 there, 1 in the snapshot `a`, 2 in `b`, and 3 now, in the first 64 KiB. */
+async function withWatch(body: (watched: Watched) => void | Promise<void>): Promise<void> {
+  await withTemporaryFolder(async (folder) => {
+    const image = `${folder}/disk.qcow2`;
+    makeImage(image, 0);
+    fs.writeFileSync(`${folder}/base.raw`, Buffer.alloc(SIZE_BYTES, 5));
+    const first = await openServedImage(image, [], OPTIONS);
+    const watch = new ImageWatch(first, { ...OPTIONS, mountpoint: '/mnt' });
+    let last = first;
+    const look = () => {
+      const next = watch.look();
+      if (next === undefined) return undefined;
+      retireServedImage(last);
+      last = next;
+      return next;
+    };
+    const settle = () => {
+      let found: ServedImage | undefined;
+      do found = look() ?? found;
+      while (watch.isDoubtful);
+      return found;
+    };
+    try {
+      await body({ folder, image, first, watch, look, settle });
+    } finally {
+      closeServedImage(last);
+    }
+  });
+}
+
+function makeImage(image: string, add: number): void {
+  const backing = { name: 'base.raw', format: 'raw' };
+  fs.writeFileSync(image.replace(/[^/]*$/, 'base.raw'), Buffer.alloc(SIZE_BYTES, 5));
+  createImage(image, { sizeBytes: SIZE_BYTES, backing });
+  for (const [index, name] of ['a', 'b'].entries()) {
+    runQemuIo(image, [`write -q -P ${index + 1 + add} 0 64k`]);
+    createSnapshot(image, name);
+  }
+  runQemuIo(image, [`write -q -P ${3 + add} 0 64k`]);
+}
+
+function findNode(tree: FileSystem, path: string): NodeId {
+  let node = ROOT_NODE_ID;
+  for (const name of path.split('/')) {
+    const next = tree.lookup(node, name);
+    if (next === undefined) throw new Error(`no ${path}`);
+    node = next;
+  }
+  return node;
+}
+
+function firstByte(tree: FileSystem, path: string): number | undefined {
+  const target = Buffer.alloc(1);
+  tree.read(findNode(tree, path), target, 0, 0, 1);
+  return target[0];
+}
+
+const diskOf = (name: string) => `snapshots/${name}/disk.raw`;
+const snapshotNames = (tree: FileSystem) => tree.entries(findNode(tree, 'snapshots')).map(({ name }) => name);
+const told = () => warnings.filter((line) => line.includes('what was mounted of it stays as it was'));
+
+/** A tree of something that may not be there. */
+function treeOf(served: ServedImage | undefined): FileSystem {
+  if (served === undefined) throw new Error('nothing new is served');
+  return createTree(served);
+}
+
+test('as long as nothing happens, nothing is opened', () =>
+  withWatch(({ look, watch }) => {
+    const openSync = vi.spyOn(fs, 'openSync');
+    for (let round = 0; round < 3; round++) expect(look()).toBeUndefined();
+    expect(openSync.mock.calls.filter(([path]) => String(path).endsWith('.qcow2'))).toEqual([]);
+    expect(watch.isDoubtful).toBe(false);
+  }));
+
+test('what the guest has written is the new current state, and the old one is STALE', () =>
+  withWatch(({ first, image, settle }) => {
+    const before = createTree(first);
+    runQemuIo(image, ['write -q -P 9 0 64k']);
+    const old = findNode(before, 'current/disk.raw');
+    expect(catchError(() => before.read(old, Buffer.alloc(1), 0, 0, 1)).code).toBe('STALE');
+    const after = treeOf(settle());
+    expect(firstByte(after, 'current/disk.raw')).toBe(9);
+    expect(catchError(() => after.read(old, Buffer.alloc(1), 0, 0, 1)).code).toBe('NOT_FOUND');
+    expect(findNode(after, diskOf('a'))).toBe(findNode(before, diskOf('a')));
+    expect(firstByte(after, diskOf('a'))).toBe(1);
+  }));
+
+test('a snapshot that was deleted is gone, and one that was made is there', () =>
+  withWatch(({ first, image, settle }) => {
+    deleteSnapshot(image, 'a');
+    createSnapshot(image, 'c');
+    const after = treeOf(settle());
+    expect(snapshotNames(after)).toEqual(['b', 'c']);
+    expect([firstByte(after, diskOf('b')), firstByte(after, diskOf('c'))]).toEqual([2, 3]);
+    expect(findNode(after, diskOf('b'))).toBe(findNode(createTree(first), diskOf('b')));
+  }));
+
+test('what a look has seen that failed is seen by the next one', () =>
+  withWatch(({ image, look, settle }) => {
+    deleteSnapshot(image, 'a');
+    const readFileSync = vi.spyOn(fs, 'readFileSync').mockImplementation(() => {
+      throw Object.assign(new Error('EMFILE: too many open files'), { code: 'EMFILE' });
+    });
+    expect(look).toThrow('EMFILE');
+    readFileSync.mockRestore();
+    expect(snapshotNames(treeOf(settle()))).toEqual(['b']);
+  }));
+
+test('another image that is moved to the path is shown, and nothing of it is a node of the old one', () =>
+  withWatch(({ first, folder, image, settle }) => {
+    makeImage(`${folder}/other.qcow2`, 10);
+    fs.renameSync(`${folder}/other.qcow2`, image);
+    const after = treeOf(settle());
+    expect(['a', 'b'].map((name) => firstByte(after, diskOf(name)))).toEqual([11, 12]);
+    expect(firstByte(after, 'current/disk.raw')).toBe(13);
+    for (const path of [diskOf('a'), diskOf('b'), 'current/disk.raw', 'image.json']) {
+      expect(findNode(after, path), path).not.toBe(findNode(createTree(first), path));
+    }
+  }));
+
+test('a backing file that is replaced changes everything', () =>
+  withWatch(({ first, folder, settle }) => {
+    const byteBehind = (tree: FileSystem, path: string) => {
+      const target = Buffer.alloc(1);
+      tree.read(findNode(tree, path), target, 0, 65_536, 1);
+      return target[0];
+    };
+    const before = createTree(first);
+    expect(byteBehind(before, diskOf('a'))).toBe(5);
+    fs.writeFileSync(`${folder}/other.raw`, Buffer.alloc(SIZE_BYTES, 6));
+    fs.renameSync(`${folder}/other.raw`, `${folder}/base.raw`);
+    const after = treeOf(settle());
+    for (const path of [diskOf('a'), 'current/disk.raw']) {
+      expect(byteBehind(after, path)).toBe(6);
+      expect(findNode(after, path)).not.toBe(findNode(before, path));
+    }
+  }));
+
+describe('what cannot be opened stays as it was, is told of once, and is shown again when it can', () => {
+  const failures: [string, string, (image: string) => void, (image: string) => void][] = [
+    ['a file that is emptied', 'disk.qcow2', (image) => fs.truncateSync(image), restore],
+    ['a header that is overwritten', 'disk.qcow2', (image) => overwrite(image, Buffer.alloc(512, 0xee)), restore],
+    [
+      'a backing file that is deleted',
+      'base.raw: no such file',
+      (image) => fs.renameSync(baseOf(image), `${baseOf(image)}.away`),
+      (image) => fs.renameSync(`${baseOf(image)}.away`, baseOf(image)),
+    ],
+  ];
+  test.each(failures)('%s', (_, message, harm, repair) =>
+    withWatch(({ first, image, look, settle, watch }) => {
+      fs.copyFileSync(image, `${image}.kept`);
+      const before = createTree(first);
+      harm(image);
+      const descriptors = fs.readdirSync('/proc/self/fd').length;
+      for (let round = 0; round < 5; round++) expect(look()).toBeUndefined();
+      expect(fs.readdirSync('/proc/self/fd').length).toBe(descriptors);
+      expect(told()).toEqual([expect.stringContaining(message)]);
+      // It is looked at again all the same, but not as often as what is about to settle.
+      expect(watch.isDoubtful).toBe(false);
+      expect(snapshotNames(before)).toEqual(['a', 'b']);
+      repair(image);
+      const after = treeOf(settle());
+      expect(['a', 'b'].map((name) => firstByte(after, diskOf(name)))).toEqual([1, 2]);
+      expect(firstByte(after, 'current/disk.raw')).toBe(3);
+      harm(image);
+      for (let round = 0; round < 3; round++) expect(look()).toBeUndefined();
+      expect(told()).toHaveLength(2);
+    }),
+  );
+
+  test('a file that is moved or deleted is read on, and followed', () =>
+    withWatch(({ image, settle }) => {
+      fs.renameSync(image, `${image}.away`);
+      const moved = treeOf(settle());
+      const telling = () => warnings.filter((line) => line.includes('was moved or deleted'));
+      expect(telling()).toHaveLength(1);
+      expect(['a', 'b'].map((name) => firstByte(moved, diskOf(name)))).toEqual([1, 2]);
+      expect(firstByte(moved, 'current/disk.raw')).toBe(3);
+      deleteSnapshot(`${image}.away`, 'a');
+      fs.rmSync(`${image}.away`);
+      const deleted = treeOf(settle());
+      expect(snapshotNames(deleted)).toEqual(['b']);
+      expect(firstByte(deleted, 'current/disk.raw')).toBe(3);
+      expect(telling()).toHaveLength(1);
+    }));
+
+  test('snapshots of a file that is emptied are STALE', () =>
+    withWatch(({ first, image, look }) => {
+      fs.truncateSync(image);
+      expect(look()).toBeUndefined();
+      expect(catchError(() => firstByte(createTree(first), diskOf('a'))).code).toBe('STALE');
+    }));
+});
+
+const baseOf = (image: string) => image.replace(/[^/]*$/, 'base.raw');
+
+/** The bytes of before, in the same file. */
+function restore(image: string): void {
+  fs.writeFileSync(image, fs.readFileSync(`${image}.kept`));
+}
+
+function overwrite(image: string, bytes: Buffer): void {
+  const fd = fs.openSync(image, 'r+');
+  try {
+    fs.writeSync(fd, bytes, 0, bytes.length, 0);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+describe('while somebody writes, the current state is BUSY and its snapshots are read; afterwards it is another one', () => {
+  const writers: [string, (image: string) => Program, number][] = [
+    ['a virtual machine that has written nothing so far', (image) => vm(image), 3],
+    [
+      'qemu-io, which has written',
+      (image) => ({
+        ...qemuIo(image),
+        // With FUA, also what points to it is in the file.
+        input: 'write -f -P 9 0 64k\n',
+        isReady: (output) => output.includes('wrote 65536/65536'),
+      }),
+      9,
+    ],
+    ['a program that takes no locks', (image) => shell(image, 'touch "$1"'), 3],
+  ];
+  test.each(writers)('%s', (_, program, byteAfterwards) =>
+    withWatch(async ({ image, look, settle }) => {
+      await whileRunning(program(image), () => {
+        const busy = treeOf(look());
+        const current = findNode(busy, 'current/disk.raw');
+        expect(catchError(() => busy.open(current)).code).toBe('BUSY');
+        expect(catchError(() => busy.read(current, Buffer.alloc(1), 0, 0, 1)).code).toBe('STALE');
+        expect(['a', 'b'].map((name) => firstByte(busy, diskOf(name)))).toEqual([1, 2]);
+        expect(JSON.parse(textOf(busy, 'image.json'))).toMatchObject({ writer: { pid: expect.any(Number) } });
+        for (let round = 0; round < 3; round++) expect(look()).toBeUndefined();
+      });
+      const after = treeOf(settle());
+      expect(firstByte(after, 'current/disk.raw')).toBe(byteAfterwards);
+      expect(warnings.filter((line) => line.includes('is written to by'))).toHaveLength(1);
+      expect(warnings.filter((line) => line.includes('is not written to any more'))).toHaveLength(1);
+    }),
+  );
+});
+
+function textOf(tree: FileSystem, path: string): string {
+  const node = findNode(tree, path);
+  const target = Buffer.alloc(tree.attributes(node).sizeBytes);
+  return target.toString('utf8', 0, tree.read(node, target, 0, 0, target.length));
+}
+
+test('a writer that has gone is told of once, and what was shown of its block device before is not read', () =>
+  withTemporaryFolder(async (folder) => {
+    const image = `${folder}/disk.qcow2`;
+    createImage(image, { sizeBytes: SIZE_BYTES });
+    runQemuIo(image, ['write -q -P 3 0 64k']);
+    fs.truncateSync(image, 8 * SIZE_BYTES);
+    await withLoopDevice(image, async (device) => {
+      const first = await openServedImage(device, [], OPTIONS);
+      const watch = new ImageWatch(first, { ...OPTIONS, mountpoint: '/mnt' });
+      const opened = [first];
+      const look = () => {
+        const next = watch.look();
+        if (next !== undefined) opened.push(next);
+        return next;
+      };
+      try {
+        const before = createTree(first);
+        expect(firstByte(before, 'current/disk.raw')).toBe(3);
+        await whileRunning(qemuIo(device), () => {
+          expect(firstByteOrCode(treeOf(look()))).toBe('STALE');
+          expect(firstByteOrCode(before)).toBe('STALE');
+        });
+        // The cluster that was at the start of the disk is elsewhere in it now.
+        runQemuIo(device, ['discard -q 0 64k', 'write -q -P 9 512k 64k']);
+        const header = fs.readFileSync(device).subarray(0, 512);
+        overwrite(device, Buffer.alloc(512));
+        for (let round = 0; round < 3; round++) expect(look()).toBeUndefined();
+        expect(firstByteOrCode(before)).toBe('STALE');
+        overwrite(device, header);
+        expect(firstByteOrCode(treeOf(look()))).toBe(0);
+        expect(firstByteOrCode(before)).toBe('STALE');
+        expect(warnings.filter((line) => line.includes('is not written to any more'))).toHaveLength(1);
+        expect(told()).toHaveLength(1);
+      } finally {
+        for (const served of opened) closeServedImage(served);
+      }
+    });
+  }));
+
+function firstByteOrCode(tree: FileSystem): number | string | undefined {
+  try {
+    return firstByte(tree, 'current/disk.raw');
+  } catch (error) {
+    return (error as { code: string }).code;
+  }
+}
+
+async function withLoopDevice(image: string, body: (device: string) => Promise<void>): Promise<void> {
+  const device = runCommand('losetup', ['--find', '--show', image]).trim();
+  try {
+    await body(device);
+  } finally {
+    runCommand('losetup', ['-d', device]);
+  }
+}
