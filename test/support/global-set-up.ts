@@ -21,6 +21,7 @@ const NEEDED_TOOLS = [
     'perl',
     'sfdisk',
     'debugfs',
+    'lvm',
     'sqlite3',
     'qemu-system-x86_64',
     'fio',
