@@ -36,7 +36,8 @@ const STEPS: readonly Step[] = [
   { title: 'Mount the image.', run: (shell) => shell.runToTheEnd(`qcow2fs mount ${IMAGE} ${MOUNT}`) },
   { title: 'Every state is a raw file now; the folder of a snapshot has its date.', run: listTree },
   { title: "Find the day: one page of the database holds Monday's orders, which nobody changes.", run: compareDays },
-  { title: "Take Thursday's database out of the disk.", run: extractDatabase },
+  { title: 'Every partition is a raw file too, named as in the machine.', run: listVolumes },
+  { title: "Take Thursday's database out of its partition.", run: extractDatabase },
   { title: 'Copy a whole disk out. What is empty in the guest takes no space in the copy.', run: copySparsely },
   { title: 'Check every state: size and sha256 must be what QEMU reads.', run: checkStates },
   { title: 'The image is as it was.', run: checkImage },
@@ -63,14 +64,30 @@ async function compareDays(shell: DemoShell, week: Week): Promise<void> {
   await shell.run(`${cutOut(diskPath('friday'), { offsetBytes, lengthBytes })} | head -n 2`);
 }
 
+async function listVolumes(shell: DemoShell, week: Week): Promise<void> {
+  await shell.run(`ls ${MOUNT}/snapshots/thursday/volumes ${MOUNT}/snapshots/thursday/volumes/by-label`);
+  await shell.run(`qcow2fs list --volumes --state thursday ${IMAGE}`);
+  const { offsetBytes, lengthBytes } = week.partition;
+  await shell.run(
+    `cmp --ignore-initial=${offsetBytes}:0 --bytes=${lengthBytes} ${diskPath('friday')} ${partitionPath('friday')}`,
+  );
+  const size = await shell.run(`stat --format=%s ${partitionPath('friday')}`, { quiet: true });
+  expect(size.trim() === String(lengthBytes), 'the partition has its own size');
+}
+
 async function extractDatabase(shell: DemoShell, week: Week): Promise<void> {
+  const hasDebugfs = await has(shell, 'debugfs');
   for (const name of ['thursday', 'friday']) {
     const { database } = stateOf(week, name);
-    await shell.run(`${cutOut(diskPath(name), database)} of=${name}.db`);
+    const inPartition = { ...database, offsetBytes: database.offsetBytes - week.partition.offsetBytes };
+    const commandLine = hasDebugfs
+      ? `debugfs -R 'dump /shop.db ${name}.db' ${partitionPath(name)}`
+      : `${cutOut(partitionPath(name), inPartition)} of=${name}.db`;
+    await shell.run(commandLine);
     const sum = await shell.run(`sha256sum ${name}.db`);
     expect(sum.startsWith(database.sha256), `${name}.db has the sha256 ${database.sha256}`);
   }
-  if ((await shell.run('command -v sqlite3', { expectedStatus: 'any', quiet: true })) === '') {
+  if (!(await has(shell, 'sqlite3'))) {
     shell.say('   (sqlite3 is not installed, so it is not asked what it says about the two; the sums are right.)');
     return;
   }
@@ -120,6 +137,14 @@ function checkMachine(): void {
 
 function diskPath(name: string): string {
   return name === 'current' ? `${MOUNT}/current/disk.raw` : `${MOUNT}/snapshots/${name}/disk.raw`;
+}
+
+function partitionPath(name: string): string {
+  return `${MOUNT}/snapshots/${name}/volumes/p1.raw`;
+}
+
+async function has(shell: DemoShell, tool: string): Promise<boolean> {
+  return (await shell.run(`command -v ${tool}`, { expectedStatus: 'any', quiet: true })) !== '';
 }
 
 function cutOut(path: string, { offsetBytes, lengthBytes }: Piece): string {

@@ -24,7 +24,9 @@ const COMMANDS = [
   '/wednesday/disk.raw mnt/snapshots/thursday/disk.raw',
   '/thursday/disk.raw mnt/snapshots/friday/disk.raw differ: ',
   'Nov 19 22:15 shop cron[811]: job 000 done',
-  '$ dd if=mnt/snapshots/thursday/disk.raw',
+  '$ ls mnt/snapshots/thursday/volumes mnt/snapshots/thursday/volumes/by-label',
+  '$ qcow2fs list --volumes --state thursday week.qcow2',
+  "$ debugfs -R 'dump /shop.db thursday.db' mnt/snapshots/thursday/volumes/p1.raw",
   '$ sha256sum thursday.db',
   '$ cp --sparse=auto mnt/snapshots/sunday/disk.raw sunday.raw',
   '$ sha256sum mnt/current/disk.raw mnt/snapshots/*/disk.raw',
@@ -47,6 +49,7 @@ describe('qcow2fs demo', () => {
     withTools(TOOLS, (searchPath) =>
       withDemo({ searchPath }, async (demo) => {
         expect(await demo.ended).toEqual({ status: 0, signal: null });
+        expect(demo.stdout()).toContain('$ dd if=mnt/snapshots/thursday/volumes/p1.raw');
         expect(demo.stdout()).toContain('sqlite3 is not installed');
       }),
     ));

@@ -22,6 +22,7 @@ import { PASSPHRASE } from './corpus.mjs';
 import { recycleMemory } from './recycle-memory.mjs';
 
 const LIMIT_MS = 1000;
+const MAX_WAIT_MS = 20_000;
 const MAX_STATES = 4;
 const READ_BYTES = 32 * 1024;
 const EXTENT_COUNT = 24;
@@ -55,6 +56,11 @@ fs.closeSync = (fd) => {
 
 export const slowest = { milliseconds: 0, step: '' };
 
+/** On a busy machine a step may wait for a processor: that time is not its own. But it must not wait for anything else. */
+function isSlow(milliseconds, { user, system }) {
+  return (user + system) / 1000 > LIMIT_MS || milliseconds > MAX_WAIT_MS;
+}
+
 /**
  * `keys` are those of the healthy image if nothing that they come from was touched. Returns a digest of all that was read,
  * or undefined if anything failed.
@@ -66,6 +72,7 @@ export function exercise(path, random, keys) {
   let isWhole = true;
   const step = (name, action) => {
     const started = performance.now();
+    const cpuAtStart = process.cpuUsage();
     try {
       return action();
     } catch (error) {
@@ -80,7 +87,9 @@ export function exercise(path, random, keys) {
     } finally {
       const milliseconds = performance.now() - started;
       if (milliseconds > slowest.milliseconds) Object.assign(slowest, { milliseconds, step: name });
-      if (milliseconds > LIMIT_MS) isWhole = new Finding(name, `it takes ${Math.round(milliseconds)} ms`);
+      if (milliseconds > LIMIT_MS && isSlow(milliseconds, process.cpuUsage(cpuAtStart))) {
+        isWhole = new Finding(name, `it takes ${Math.round(milliseconds)} ms`);
+      }
     }
   };
   const hash = createHash('sha256');

@@ -4,10 +4,10 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { createSnapshot, runQemuIo } from '../oracle/qemu.ts';
-import { Random } from '../oracle/random.ts';
 import { withMount } from '../support/mounted-image.ts';
 import { runCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
+import { fillFileSystem, makeSourceTree, withBlockDeviceMount, withLoopDevice } from './block-devices.ts';
 
 const MIB = 1024 * 1024;
 
@@ -41,18 +41,6 @@ describe.each(FILE_SYSTEMS)('an $type in a snapshot', (fileSystem) => {
   );
 });
 
-function makeSourceTree(folder: string): string {
-  const source = path.join(folder, 'source');
-  const deep = path.join(source, 'deep', 'deeper');
-  fs.mkdirSync(deep, { recursive: true });
-  const random = new Random(3);
-  for (let index = 0; index < 40; index++) {
-    fs.writeFileSync(path.join(index % 2 ? deep : source, `file ${index}`), random.bytes(random.below(150_000)));
-  }
-  fs.symlinkSync('deep/deeper', path.join(source, 'link'));
-  return source;
-}
-
 /** An image with a snapshot `with files`, whose current state is all zeros: what is found can only be the snapshot's. */
 function makeImage(folder: string, { mkfs, sizeBytes }: FileSystemCase, source: string): string {
   const raw = path.join(folder, 'disk.raw');
@@ -66,40 +54,4 @@ function makeImage(folder: string, { mkfs, sizeBytes }: FileSystemCase, source: 
   createSnapshot(image, 'with files');
   runQemuIo(image, [`write -q -z -u 0 ${sizeBytes}`]);
   return image;
-}
-
-function fillFileSystem(folder: string, raw: string, source: string): void {
-  const mounted = path.join(folder, 'filled');
-  fs.mkdirSync(mounted);
-  runCommand('mount', ['-o', 'loop', raw, mounted]);
-  try {
-    runCommand('cp', ['-a', `${source}/.`, mounted]);
-  } finally {
-    runCommand('umount', [mounted]);
-  }
-}
-
-async function withLoopDevice(args: readonly string[], body: (device: string) => void | Promise<void>): Promise<void> {
-  const device = runCommand('losetup', ['-f', '--show', ...args]).trim();
-  try {
-    await body(device);
-  } finally {
-    runCommand('losetup', ['-d', device]);
-  }
-}
-
-function withBlockDeviceMount(
-  device: string,
-  options: readonly string[],
-  folder: string,
-  body: (mounted: string) => void,
-): void {
-  const mounted = path.join(folder, 'mounted');
-  fs.mkdirSync(mounted);
-  runCommand('mount', [...options, device, mounted]);
-  try {
-    body(mounted);
-  } finally {
-    runCommand('umount', [mounted]);
-  }
 }

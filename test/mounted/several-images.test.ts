@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { findMount } from '../../src/fuse/mountinfo.ts';
+import { waitUntil } from '../daemon/mounting.ts';
 import { createEncryptedImage } from '../oracle/encrypted.ts';
 import { createImage, createSnapshot, runQemuIo } from '../oracle/qemu.ts';
 import { sha256OfFile } from '../support/hash.ts';
@@ -28,13 +29,19 @@ function makeImage(image: string, value: number): string {
 const firstByte = (file: string) => {
   const fd = fs.openSync(file, 'r');
   try {
-    const byte = Buffer.alloc(1);
-    fs.readSync(fd, byte, 0, 1, 0);
-    return byte[0];
+    return byteOf(fd);
   } finally {
     fs.closeSync(fd);
   }
 };
+
+const byteOf = (fd: number) => {
+  const byte = Buffer.alloc(1);
+  fs.readSync(fd, byte, 0, 1, 0);
+  return byte[0];
+};
+
+const isReadable = (file: string) => tryCommand('head', ['-c1', file]).status === 0;
 
 describe('several images in one mount', () => {
   test('are a folder each, named like the file, with the layout of a single one', () =>
@@ -95,13 +102,23 @@ describe('several images in one mount', () => {
     }));
 
   test('go stale each by itself', () =>
-    withPlace(({ folder, mountpoint, mount }) => {
+    withPlace(async ({ folder, mountpoint, mount }) => {
       const [one, other] = [makeImage(`${folder}/one.qcow2`, 1), makeImage(`${folder}/other.qcow2`, 11)];
       mount('--direct-io', one, other);
-      runQemuIo(one, ['write -q -P 99 0 100k']);
-      // ESTALE, for which Node.js has no name.
-      expect(() => firstByte(`${mountpoint}/one/current/disk.raw`)).toThrow('system error -116');
-      expect(firstByte(`${mountpoint}/other/current/disk.raw`)).toBe(12);
+      const disk = (name: string) => `${mountpoint}/${name}/current/disk.raw`;
+      const [oldOne, oldOther] = [fs.openSync(disk('one'), 'r'), fs.openSync(disk('other'), 'r')];
+      try {
+        runQemuIo(one, ['write -q -P 99 0 100k']);
+        // ESTALE, for which Node.js has no name.
+        expect(() => byteOf(oldOne)).toThrow('system error -116');
+        expect(byteOf(oldOther)).toBe(12);
+        await waitUntil(() => isReadable(disk('one')));
+        expect(firstByte(disk('one'))).toBe(99);
+        expect(() => byteOf(oldOne)).toThrow('system error -116');
+        expect(byteOf(oldOther)).toBe(12);
+      } finally {
+        for (const fd of [oldOne, oldOther]) fs.closeSync(fd);
+      }
     }));
 
   test('have backing chains of their own', () =>

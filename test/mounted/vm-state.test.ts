@@ -29,7 +29,7 @@ test('vmstate.bin is what QEMU saved, to the byte, and only in snapshots that ha
         expect(bytes.toString('latin1', 0, 4)).toBe('QEVM');
         expect(bytes.equals(vmStateByQemu(folder, image, id, size))).toBe(true);
       }
-      expect(fs.readdirSync(`${mountpoint}/snapshots/disk only`).sort()).toEqual(['disk.raw', 'info.json']);
+      expect(fs.readdirSync(`${mountpoint}/snapshots/disk only`).sort()).toEqual(['disk.raw', 'info.json', 'volumes']);
     });
   }));
 

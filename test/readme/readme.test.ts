@@ -37,6 +37,7 @@ describe('README.md', () => {
   test('has commands that work, in their order', () =>
     withCheckout((checkout, env) => {
       const scripts = (JSON.parse(fs.readFileSync(path.join(checkout, 'package.json'), 'utf8')) as PackageJson).scripts;
+      let output = '';
       for (const { language, text } of blocks) {
         if (language !== 'sh') continue;
         const lines = text.split('\n');
@@ -50,12 +51,20 @@ describe('README.md', () => {
           env,
         });
         expect(status, `${commands}\n${stdout}${stderr}`).toBe(0);
+        output += stdout;
       }
       // What the example promises.
       expect(fs.readFileSync(path.join(checkout, 'thursday.raw')).length).toBe(16 * 1024 * 1024);
       expect(runCommand('sqlite3', [path.join(checkout, 'thursday.db'), 'PRAGMA integrity_check'])).toBe('ok\n');
       const friday = tryCommand('sqlite3', [path.join(checkout, 'friday.db'), 'PRAGMA integrity_check']);
       expect(friday.stdout).not.toBe('ok\n');
+      const verdicts = [...output.matchAll(/^([a-z]+day): (.*)$/gm)].map(([, day, verdict]) => [day, verdict === 'ok']);
+      expect(Object.fromEntries(verdicts)).toEqual({
+        ...{ monday: true, tuesday: true, wednesday: true, thursday: true },
+        ...{ friday: false, saturday: false, sunday: false },
+      });
+      expect(fs.readFileSync(path.join(checkout, 'notes-of-saturday.txt'), 'utf8')).toContain('2026-11-20 ');
+      expect(output).toContain('Binary files before/shop.db and after/shop.db differ\n');
       expect(mountsBelow(checkout)).toEqual([]);
       expect(loopDevicesBelow(checkout)).toEqual([]);
     }));
@@ -156,6 +165,7 @@ const MESSAGES_OF_OTHERS = [
   'qcow2fs: not found',
   'Permission denied',
   'Stale file handle',
+  'Device or resource busy',
   'Input/output error',
   'Transport endpoint is not connected',
 ];
