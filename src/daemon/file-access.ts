@@ -1,6 +1,6 @@
 /** Who can read a file of the host by its path: what its mode bits alone do not tell. */
 
-import { spawnSync } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { createLogger } from '../common/logging.ts';
@@ -21,9 +21,29 @@ const ACL_MARK_COLUMN = 10;
  * whoever is to read the files needs all of them.
  */
 export function accessesOf(files: readonly OpenFile[]): FileOwnership[] {
+  const places = placesOf(files);
+  return toAccesses(files, places, listLines([...places.paths, ...places.folders]));
+}
+
+/** As `accessesOf`, without keeping this thread from anything else while ls runs. */
+export async function findAccesses(files: readonly OpenFile[]): Promise<FileOwnership[]> {
+  const places = placesOf(files);
+  return toAccesses(files, places, await listLinesSoon([...places.paths, ...places.folders]));
+}
+
+/** Without symlinks. */
+interface Places {
+  readonly paths: readonly string[];
+  readonly folders: readonly string[];
+}
+
+function placesOf(files: readonly OpenFile[]): Places {
   const paths = files.map((file) => fs.realpathSync.native(file.path, { encoding: 'buffer' }).toString('latin1'));
-  const folders = [...new Set(paths.flatMap(foldersAbove))];
-  const haveAcl = whichHaveAcl([...paths, ...folders]);
+  return { paths, folders: [...new Set(paths.flatMap(foldersAbove))] };
+}
+
+function toAccesses(files: readonly OpenFile[], { paths, folders }: Places, lines: readonly string[]): FileOwnership[] {
+  const haveAcl = whichHaveAcl([...paths, ...folders], lines);
   return [
     ...files.map(({ mode, uid, gid }, index) => ({ mode: sureBits(mode, haveAcl[index]), uid, gid })),
     ...folders.map((folder, index) => toPassage(folder, haveAcl[paths.length + index])),
@@ -38,23 +58,37 @@ function sureBits(mode: number, hasAcl = true): number {
   return hasAcl ? mode & ~0o077 : mode;
 }
 
-/** Node.js cannot ask for access control lists; ls can. */
-function whichHaveAcl(paths: readonly string[]): boolean[] {
-  const lines = listLines(paths);
+/** Node.js cannot ask for access control lists; ls can. `lines` is what it says of `paths` together. */
+function whichHaveAcl(paths: readonly string[], lines: readonly string[]): boolean[] {
   // A path that ls cannot take leaves no line: then nobody knows whose the others are.
   const perPath = lines.length === paths.length ? lines : paths.map((path) => listLines([path])[0]);
   return perPath.map((line) => line?.[ACL_MARK_COLUMN] !== ' ' && line?.[ACL_MARK_COLUMN] !== '.');
 }
 
-/** One line for each path, in their order (-U) and whatever is in their names (-b). */
 function listLines(paths: readonly string[]): string[] {
-  const names = paths.map((path) => decodeName(path).text);
-  const { stdout, error } = spawnSync('ls', ['-ldUb', '--', ...names], {
-    encoding: 'latin1',
-    env: { ...process.env, LC_ALL: 'C' },
-  });
+  const { stdout, error } = spawnSync('ls', listArguments(paths), LIST_OPTIONS);
   if (error !== undefined) log('ls: %s', messageOf(error));
-  return (stdout ?? '').split('\n').filter((line) => line !== '');
+  return toLines(stdout ?? '');
+}
+
+function listLinesSoon(paths: readonly string[]): Promise<string[]> {
+  return new Promise((resolve) => {
+    execFile('ls', listArguments(paths), LIST_OPTIONS, (error, stdout) => {
+      if (error !== null) log('ls: %s', messageOf(error));
+      resolve(toLines(stdout));
+    });
+  });
+}
+
+const LIST_OPTIONS = { encoding: 'latin1' as const, env: { ...process.env, LC_ALL: 'C' } };
+
+/** One line for each path, in their order (-U) and whatever is in their names (-b). */
+function listArguments(paths: readonly string[]): string[] {
+  return ['-ldUb', '--', ...paths.map((path) => decodeName(path).text)];
+}
+
+function toLines(text: string): string[] {
+  return text.split('\n').filter((line) => line !== '');
 }
 
 function foldersAbove(real: string): string[] {

@@ -1,5 +1,6 @@
 /** Composition: an open image becomes the tree that a mount shows. */
 
+import { setImmediate as turn } from 'node:timers/promises';
 import { warn } from '../common/logging.ts';
 import { mapSequence, type Sequence } from '../common/sequence.ts';
 import { createSharedTextMemory, SharedText, type SharedTextMemory } from '../common/shared-text.ts';
@@ -18,11 +19,11 @@ import type { Snapshot } from '../qcow2/snapshots.ts';
 import { isSettled, type OpenFile } from '../storage/file-storage.ts';
 import { MissingRanges } from '../storage/missing-ranges.ts';
 import type { Catalogue, Contents, Ownership, SnapshotEntry, VolumeEntry } from '../tree/catalogue.ts';
-import { commonOwnership, overrideOwnership } from '../tree/ownership.ts';
+import { commonOwnership, type FileOwnership, overrideOwnership } from '../tree/ownership.ts';
 import { Tree } from '../tree/tree.ts';
 import type { Volume } from '../volumes/find-volumes.ts';
 import { type ContentBlocks, firstBlocks } from './content-blocks.ts';
-import { accessesOf } from './file-access.ts';
+import { accessesOf, findAccesses } from './file-access.ts';
 import type { DaemonOptions, OnMissing } from './mount-options.ts';
 import { type Writer, WriterWatch } from './writer-watch.ts';
 
@@ -68,17 +69,21 @@ export async function openServedImage(
   options: ServingOptions,
 ): Promise<ServedImage> {
   const image = await openSettledImage(imagePath, withKeys(keys), options.chain);
+  // Each of these steps may take milliseconds: signals are heard in between.
+  await turn();
   requireReadable(image);
   for (const problem of image.problems) warn(`warning: ${problem}`);
   const status = ImageStatus.createMemory();
+  const ownership = toOwnership(image, options, await findAccesses(filesOfLayers(image.layers)));
   const writer = lookForWriter(image);
+  await turn();
   new ImageStatus(status).isBusy = writer !== undefined;
   if (writer !== undefined) announceWriter(imagePath, writer, options.isCurrentLive);
   return {
     imagePath,
     image,
     contents: firstBlocks(image, { isBeingWritten: writer !== undefined, writerCount: 0 }),
-    ownership: ownershipOf(image, options),
+    ownership,
     ...describedWith(image, options.onMissing, writer),
     missing: options.onMissing === 'zero' ? MissingRanges.createMemory() : undefined,
     status,
@@ -125,7 +130,11 @@ export function requireReadable(image: OpenImage): void {
 
 /** Whom a tree of this image lets in. */
 export function ownershipOf(image: OpenImage, options: ServingOptions): Ownership {
-  const common = commonOwnership(accessesOf(filesOfLayers(image.layers)));
+  return toOwnership(image, options, accessesOf(filesOfLayers(image.layers)));
+}
+
+function toOwnership(image: OpenImage, options: ServingOptions, accesses: readonly FileOwnership[]): Ownership {
+  const common = commonOwnership(accesses);
   // Who may read the ciphertext need not know the passphrase.
   const isEncrypted = image.keys.some((key) => key !== undefined);
   const permissions = isEncrypted ? common.permissions & 0o400 : common.permissions;

@@ -13,6 +13,8 @@ export interface CommandOptions {
   readonly input?: string;
   /** Variables on top of this process's own. */
   readonly env?: Readonly<Record<string, string>>;
+  /** For a command that takes long on a busy machine. */
+  readonly timeoutMs?: number;
 }
 
 const MAX_OUTPUT_BYTES = 256 * 1024 * 1024;
@@ -34,7 +36,7 @@ export function tryCommand(command: string, args: readonly string[], options: Co
     env: { ...process.env, LC_ALL: 'C', ...options.env },
     encoding: 'utf8',
     maxBuffer: MAX_OUTPUT_BYTES,
-    timeout: TIMEOUT_MS,
+    timeout: options.timeoutMs ?? TIMEOUT_MS,
     killSignal: 'SIGKILL',
   });
   if (error !== undefined) throw error;
