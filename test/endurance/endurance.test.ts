@@ -75,6 +75,9 @@ test(`${OPENS} opens leave nothing behind in the daemon`, () =>
 
 test(
   'the memory of the daemon stays flat while it is read, and its main thread stays free',
+  // A virtual machine that its host did not run for a moment looks like a thread that is blocked; a daemon that blocks does so
+  // each time.
+  { timeout: 4 * MINUTES_MS, retry: 2 },
   () =>
     withPlace(async ({ folder, mountpoint }) => {
       const imagePath = makeCompressedImage(folder);
@@ -102,7 +105,6 @@ test(
       expect(blockedMs).toBeGreaterThan(0);
       expect(blockedMs).toBeLessThan(MAX_BLOCKED_MS);
     }),
-  4 * MINUTES_MS,
 );
 
 /** Four readers at random places of all states, past the page cache: each read comes to the daemon. */
