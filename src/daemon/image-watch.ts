@@ -195,7 +195,7 @@ function imageFileOf({ layers }: OpenImage): OpenFile {
   return file;
 }
 
-/** To ask for access control lists takes a process for each file: only if something else about who may read has changed. */
+/** To ask for access control lists takes a process: only if something else about who may read has changed. */
 function haveSameAccess(image: OpenImage, before: OpenImage): boolean {
   const accesses = [image, before].map(({ layers }) =>
     filesOfLayers(layers).map(({ path, identity, mode, uid, gid }) => [path, identity, mode, uid, gid]),
