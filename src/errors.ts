@@ -27,6 +27,10 @@ export type ErrorCode =
   | 'BUSY'
   /** The operating system failed to read, open or list something; `cause` has its error. */
   | 'IO'
+  /** What cannot be changed was to be changed: an image, or the size of a file. */
+  | 'READ_ONLY'
+  /** There is no room for what was to be written. */
+  | 'NO_SPACE'
   /** A mount or unmount failed. */
   | 'MOUNT'
   /** A file that an image names may not be opened: see `disk/gate.ts`. */

@@ -18,6 +18,12 @@ export function readU64BE(bytes: Buffer, offset: number, field: string): number 
   return value;
 }
 
+/** Writes a non-negative safe integer as a big-endian u64. */
+export function writeU64BE(bytes: Buffer, value: number, offset: number): void {
+  bytes.writeUInt32BE(Math.floor(value / TWO_TO_32), offset);
+  bytes.writeUInt32BE(value % TWO_TO_32, offset + 4);
+}
+
 /** The little-endian u64 at `offset`; only for fields of the kernel, which never exceed 2^53 here. */
 export function readU64LE(bytes: Buffer, offset: number): number {
   return bytes.readUInt32LE(offset + 4) * TWO_TO_32 + bytes.readUInt32LE(offset);

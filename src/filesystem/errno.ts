@@ -4,6 +4,7 @@ import { type ErrorCode, Qcow2fsError } from '../errors.ts';
 
 /** Linux errno values that this project answers with. */
 export const ERRNO = {
+  EPERM: 1,
   ENOENT: 2,
   EIO: 5,
   EBADF: 9,
@@ -12,6 +13,8 @@ export const ERRNO = {
   ENOTDIR: 20,
   EISDIR: 21,
   EINVAL: 22,
+  EFBIG: 27,
+  ENOSPC: 28,
   EROFS: 30,
   ERANGE: 34,
   ENXIO: 6,
@@ -33,6 +36,8 @@ const ERRNO_OF_CODE: Readonly<Record<ErrorCode, number>> = {
   STALE: ERRNO.ESTALE,
   BUSY: ERRNO.EBUSY,
   IO: ERRNO.EIO,
+  READ_ONLY: ERRNO.EROFS,
+  NO_SPACE: ERRNO.ENOSPC,
   MOUNT: ERRNO.EIO,
   REFUSED: ERRNO.EACCES,
   INTERNAL: ERRNO.EIO,

@@ -47,6 +47,18 @@ export function decodeHeaderExtensions(area: Buffer): { extensions: HeaderExtens
   return { extensions, isComplete: true };
 }
 
+/** Encodes the extension area, with the extension that ends it. */
+export function encodeHeaderExtensions(extensions: readonly HeaderExtension[]): Buffer {
+  const encoded = extensions.map(({ type, data }) => {
+    const bytes = Buffer.alloc(8 + Math.ceil(data.length / 8) * 8);
+    bytes.writeUInt32BE(type, 0);
+    bytes.writeUInt32BE(data.length, 4);
+    data.copy(bytes, 8);
+    return bytes;
+  });
+  return Buffer.concat([...encoded, Buffer.alloc(8)]);
+}
+
 const FEATURE_KINDS = ['incompatible', 'compatible', 'autoclear'] as const;
 const FEATURE_NAME_BYTES = 48;
 

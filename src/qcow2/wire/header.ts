@@ -24,7 +24,7 @@
  * |    104 |    1 | compression_type (if in length)|
  */
 
-import { readU64BE } from '../../common/bytes.ts';
+import { readU64BE, writeU64BE } from '../../common/bytes.ts';
 
 /** "QFI\xfb" */
 export const QCOW_MAGIC = 0x514649fb;
@@ -108,4 +108,28 @@ export function decodeHeader(bytes: Buffer): Header {
     headerLength,
     compressionType: isV3 && headerLength > 104 && bytes.length > 104 ? bytes.readUInt8(104) : 0,
   };
+}
+
+/** Encodes the 104 bytes of a header of version 3; `headerLength` and `compressionType` have no other value then. */
+export function encodeHeader(header: Omit<Header, 'version' | 'headerLength' | 'compressionType'>): Buffer {
+  const bytes = Buffer.alloc(QCOW2_V3_HEADER_BYTES);
+  bytes.writeUInt32BE(QCOW_MAGIC, 0);
+  bytes.writeUInt32BE(3, 4);
+  writeU64BE(bytes, header.backingFileOffset, 8);
+  bytes.writeUInt32BE(header.backingFileSize, 16);
+  bytes.writeUInt32BE(header.clusterBits, 20);
+  writeU64BE(bytes, header.size, 24);
+  bytes.writeUInt32BE(header.cryptMethod, 32);
+  bytes.writeUInt32BE(header.l1Size, 36);
+  writeU64BE(bytes, header.l1TableOffset, 40);
+  writeU64BE(bytes, header.refcountTableOffset, 48);
+  bytes.writeUInt32BE(header.refcountTableClusters, 56);
+  bytes.writeUInt32BE(header.snapshotCount, 60);
+  writeU64BE(bytes, header.snapshotsOffset, 64);
+  bytes.writeBigUInt64BE(header.incompatibleFeatures, 72);
+  bytes.writeBigUInt64BE(header.compatibleFeatures, 80);
+  bytes.writeBigUInt64BE(header.autoclearFeatures, 88);
+  bytes.writeUInt32BE(header.refcountOrder, 96);
+  bytes.writeUInt32BE(QCOW2_V3_HEADER_BYTES, 100);
+  return bytes;
 }

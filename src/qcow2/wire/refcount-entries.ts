@@ -49,3 +49,9 @@ export function refcountAt(block: Buffer, index: number, refcountOrder: number):
     }
   }
 }
+
+/** Makes the first `count` entries of a block 1 and the others 0; entries are 16 bits wide. */
+export function encodeOnes(block: Buffer, count: number): void {
+  block.fill(0);
+  for (let index = 0; index < count; index++) block.writeUInt8(1, index * 2 + 1);
+}

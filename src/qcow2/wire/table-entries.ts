@@ -66,3 +66,18 @@ export function compressedBytes(high: number, low: number, clusterBits: number):
   const sectorCount = ((high & 0x3fff_ffff) >>> highBits) + 1;
   return sectorCount * COMPRESSED_SECTOR_BYTES - (low & (COMPRESSED_SECTOR_BYTES - 1));
 }
+
+/**
+ * Writes the entry at `index` of an L1 table, or of an L2 table with entries of 64 bits: `offset` in the file, of something whose
+ * refcount is exactly one.
+ */
+export function encodeCopiedEntry(table: Buffer, index: number, offset: number): void {
+  table.writeUInt32BE((0x8000_0000 + Math.floor(offset / TWO_TO_32)) >>> 0, index * 8);
+  table.writeUInt32BE(offset % TWO_TO_32, index * 8 + 4);
+}
+
+/** Writes the entry at `index` of such an L2 table for a cluster that reads as zeros and has no place in the file. */
+export function encodeZeroEntry(table: Buffer, index: number): void {
+  table.writeUInt32BE(0, index * 8);
+  table.writeUInt32BE(1, index * 8 + 4);
+}

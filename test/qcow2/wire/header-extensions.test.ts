@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import {
   decodeFeatureNames,
   decodeHeaderExtensions,
+  encodeHeaderExtensions,
   QCOW2_EXT_MAGIC_BACKING_FORMAT,
 } from '../../../src/qcow2/wire/header-extensions.ts';
 
@@ -44,4 +45,9 @@ test('a row of the feature name table has kind, bit and a name that NUL ends', (
     { kind: 'incompatible', bit: 4, name: 'extended L2' },
     { kind: 'autoclear', bit: 63, name: 'x'.repeat(46) },
   ]);
+});
+
+test('extensions are encoded padded to 8 bytes, with the end', () => {
+  const extensions = [{ type: QCOW2_EXT_MAGIC_BACKING_FORMAT, data: Buffer.from('raw') }];
+  expect(encodeHeaderExtensions(extensions)).toEqual(Buffer.concat([RAW_BACKING, Buffer.alloc(8)]));
 });

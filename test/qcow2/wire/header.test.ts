@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { decodeHeader } from '../../../src/qcow2/wire/header.ts';
+import { decodeHeader, encodeHeader } from '../../../src/qcow2/wire/header.ts';
 import { catchError } from '../../support/catch-error.ts';
 
 /** Written by hand from the table in docs/interop/qcow2.txt; every field has a value of its own. */
@@ -76,4 +76,10 @@ test('a size above 2^53 - 1 is damage, not a rounded number', () => {
   const error = catchError(() => decodeHeader(header));
   expect(error.code).toBe('DAMAGED');
   expect(error.message).toContain('header field size is 9007199254740992');
+});
+
+test('a header is encoded into the 104 bytes that every version 3 has', () => {
+  const expected = Buffer.from(V3_HEADER.subarray(0, 104));
+  expected.writeUInt32BE(104, 100);
+  expect(encodeHeader(decodeHeader(V3_HEADER)).toString('hex')).toBe(expected.toString('hex'));
 });

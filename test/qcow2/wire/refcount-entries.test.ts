@@ -1,7 +1,7 @@
 /** Refcounts of every width, by the bytes of docs/interop/qcow2.txt. */
 
 import { describe, expect, test } from 'vitest';
-import { maxRefcount, REFCOUNT_CEILING, refcountAt } from '../../../src/qcow2/wire/refcount-entries.ts';
+import { encodeOnes, maxRefcount, REFCOUNT_CEILING, refcountAt } from '../../../src/qcow2/wire/refcount-entries.ts';
 
 const all = (hex: string, count: number, order: number) =>
   Array.from({ length: count }, (_, index) => refcountAt(Buffer.from(hex, 'hex'), index, order));
@@ -24,4 +24,10 @@ describe('refcountAt', () => {
 test('the largest refcount follows from the width', () => {
   expect([0, 1, 2, 3, 4].map(maxRefcount)).toEqual([1, 3, 15, 255, 65535]);
   expect([5, 6].map(maxRefcount)).toEqual([REFCOUNT_CEILING, REFCOUNT_CEILING]);
+});
+
+test('encodeOnes makes entries of 16 bits, and zeros behind them', () => {
+  const block = Buffer.alloc(8, 0xee);
+  encodeOnes(block, 3);
+  expect(block.toString('hex')).toBe('0001000100010000');
 });

@@ -2,6 +2,8 @@ import { expect, test } from 'vitest';
 import {
   compressedBytes,
   compressedOffset,
+  encodeCopiedEntry,
+  encodeZeroEntry,
   entryOffset,
   isCompressedEntry,
   isZeroEntry,
@@ -41,4 +43,11 @@ test('the highest offset bit of a compressed entry counts, and the first sector 
   const [high, low] = halves((1n << 62n) | (1n << (x - 1n)) | (1n << x));
   expect(compressedOffset(high, low, 16)).toBe(2 ** 53);
   expect(compressedBytes(high, low, 16)).toBe(1024);
+});
+
+test('entries are encoded with the flags that they need, and nothing beside them is touched', () => {
+  const table = Buffer.alloc(32, 0xee);
+  encodeCopiedEntry(table, 1, 0x0012_3456_789a_0000);
+  encodeZeroEntry(table, 2);
+  expect(table.toString('hex')).toBe(['e'.repeat(16), '80123456789a0000', '0000000000000001', 'e'.repeat(16)].join(''));
 });
