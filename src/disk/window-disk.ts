@@ -1,9 +1,10 @@
-/** A range of a disk as a disk of its own. */
+/** A range of a disk as a disk of its own, which can be written if that disk can. */
 
 import type { Disk, Extent } from './disk.ts';
 import { countOrAssumeAllocated } from './walk.ts';
+import { requireWritable, type WritableDisk } from './writable-disk.ts';
 
-export class WindowDisk implements Disk {
+export class WindowDisk implements WritableDisk {
   readonly sizeBytes: number;
   readonly #disk: Disk;
   readonly #start: number;
@@ -21,6 +22,18 @@ export class WindowDisk implements Disk {
 
   readAt(target: Buffer, targetOffset: number, offset: number, length: number): void {
     this.#disk.readAt(target, targetOffset, this.#start + offset, length);
+  }
+
+  writeAt(source: Buffer, sourceOffset: number, offset: number, length: number): void {
+    requireWritable(this.#disk).writeAt(source, sourceOffset, this.#start + offset, length);
+  }
+
+  discardAt(offset: number, length: number): void {
+    requireWritable(this.#disk).discardAt(this.#start + offset, length);
+  }
+
+  sync(): void {
+    requireWritable(this.#disk).sync();
   }
 
   /** Exact while a walk over the whole disk would not read too much; otherwise all of the window. */

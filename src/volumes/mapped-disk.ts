@@ -1,7 +1,11 @@
-/** A disk that is put together from ranges of other disks: a logical volume on its physical volumes. */
+/**
+ * A disk that is put together from ranges of other disks: a logical volume on its physical volumes. It can be written if they
+ * can.
+ */
 
 import type { Disk, Extent } from '../disk/disk.ts';
 import { countOrAssumeAllocated } from '../disk/walk.ts';
+import { requireWritable, type WritableDisk } from '../disk/writable-disk.ts';
 import { Qcow2fsError } from '../errors.ts';
 
 /** A range of the mapped disk, and where its bytes are. */
@@ -15,7 +19,7 @@ export interface Segment {
 }
 
 /** What no segment maps is `damaged`, and cannot be read: nothing says what is there. */
-export class MappedDisk implements Disk {
+export class MappedDisk implements WritableDisk {
   readonly sizeBytes: number;
   /** By their start. */
   readonly #segments: readonly Segment[];
@@ -50,17 +54,21 @@ export class MappedDisk implements Disk {
   }
 
   readAt(target: Buffer, targetOffset: number, offset: number, length: number): void {
-    let index = this.#lastStartingBy(offset);
-    let done = 0;
-    while (done < length) {
-      const segment = this.#segments[index];
-      const at = offset + done;
-      if (segment === undefined || at < segment.startBytes || at >= endOf(segment)) throw unmapped(at);
-      const count = Math.min(length - done, endOf(segment) - at);
-      segment.disk.readAt(target, targetOffset + done, segment.offset + (at - segment.startBytes), count);
-      done += count;
-      index += 1;
-    }
+    this.#forEachRange(offset, length, (disk, at, done, count) => disk.readAt(target, targetOffset + done, at, count));
+  }
+
+  writeAt(source: Buffer, sourceOffset: number, offset: number, length: number): void {
+    this.#forEachRange(offset, length, (disk, at, done, count) =>
+      requireWritable(disk).writeAt(source, sourceOffset + done, at, count),
+    );
+  }
+
+  discardAt(offset: number, length: number): void {
+    this.#forEachRange(offset, length, (disk, at, _done, count) => requireWritable(disk).discardAt(at, count));
+  }
+
+  sync(): void {
+    for (const disk of new Set(this.#segments.map((segment) => segment.disk))) requireWritable(disk).sync();
   }
 
   /** Exact while a walk would not read too much; otherwise all of the disk. */
@@ -72,6 +80,25 @@ export class MappedDisk implements Disk {
     let sum = 0;
     for (const disk of new Set(this.#segments.map((segment) => segment.disk))) sum += disk.metadataBytes();
     return sum;
+  }
+
+  /** Calls `use` with where each range of [`offset`, `offset` + `length`) is, how much comes before it, and its length. */
+  #forEachRange(
+    offset: number,
+    length: number,
+    use: (disk: Disk, at: number, done: number, count: number) => void,
+  ): void {
+    let index = this.#lastStartingBy(offset);
+    let done = 0;
+    while (done < length) {
+      const segment = this.#segments[index];
+      const at = offset + done;
+      if (segment === undefined || at < segment.startBytes || at >= endOf(segment)) throw unmapped(at);
+      const count = Math.min(length - done, endOf(segment) - at);
+      use(segment.disk, segment.offset + (at - segment.startBytes), done, count);
+      done += count;
+      index += 1;
+    }
   }
 
   /** The index of the last segment that starts at or before `offset`; -1 if none does. */
