@@ -14,7 +14,7 @@ export const ROOT_NODE_ID: NodeId = 1;
 
 export type NodeKind = 'directory' | 'file' | 'symlink';
 
-/** `volatile`: its bytes may change, and must not be kept in a cache. */
+/** `volatile`: its bytes or its size may change, and must not be kept in a cache. */
 export type OpenFileKind = 'steady' | 'volatile';
 
 /** A point in time: whole seconds since 1970-01-01T00:00:00Z, and nanoseconds 0 .. 999,999,999. */
@@ -82,4 +82,26 @@ export interface FileSystem {
   xattr(node: NodeId, name: string): Buffer | undefined;
   xattrNames(node: NodeId): readonly string[];
   statistics(): FileSystemStatistics;
+}
+
+/**
+ * A file system with files that can be changed in place: their bytes, and nothing else of them. What one call has changed is
+ * seen by every later one, in every thread.
+ */
+export interface WritableFileSystem extends FileSystem {
+  /**
+   * Writes `length` bytes of `source` from `sourceOffset` on at `offset` of a file. Returns the number of bytes: `length`, or less
+   * only where the file ends.
+   * @throws Qcow2fsError READ_ONLY, NO_SPACE; nothing is changed then.
+   */
+  write(node: NodeId, source: Buffer, sourceOffset: number, offset: number, length: number): number;
+  /** Makes a range read as zeros, as far as the file goes, and gives the space back that it took. @throws as `write`. */
+  discard(node: NodeId, offset: number, length: number): void;
+  /** Returns when all that was written to the file is kept as safely as it ever will be. */
+  sync(node: NodeId): void;
+}
+
+/** True for the file systems of which files can be written. */
+export function isWritable(fileSystem: FileSystem): fileSystem is WritableFileSystem {
+  return 'write' in fileSystem;
 }

@@ -49,6 +49,18 @@ export interface FuseNativeOperations {
     reply: (result: number) => void,
   ): void;
   release(path: string, handle: number, reply: Callback<void>): void;
+  /** These four are left out of a file system that is read-only. `reply` gets the number of bytes, or a negative errno. */
+  write?(
+    path: string,
+    handle: number,
+    source: Buffer,
+    length: number,
+    offset: number,
+    reply: (result: number) => void,
+  ): void;
+  fsync?(path: string, isDataOnly: number, handle: number, reply: Callback<void>): void;
+  truncate?(path: string, sizeBytes: number, reply: Callback<void>): void;
+  utimens?(path: string, atime: number, mtime: number, reply: Callback<void>): void;
   /** Both are replaced, see `guardExtendedAttributes`; that they are there makes libfuse offer them. */
   getxattr(): void;
   listxattr(): void;

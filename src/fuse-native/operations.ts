@@ -3,7 +3,14 @@
 import { Qcow2fsError } from '../errors.ts';
 import { ERRNO, toErrno } from '../filesystem/errno.ts';
 import { logFailure } from '../filesystem/failure-log.ts';
-import { type Attributes, type FileSystem, type NodeId, ROOT_NODE_ID } from '../filesystem/file-system.ts';
+import {
+  type Attributes,
+  type FileSystem,
+  isWritable,
+  type NodeId,
+  ROOT_NODE_ID,
+  type WritableFileSystem,
+} from '../filesystem/file-system.ts';
 import type { Callback, FuseNativeOperations, FuseNativeStat, FuseNativeStatfs } from './fuse-native-types.ts';
 import { InodeNumbers } from './inode-numbers.ts';
 import { OpenFiles } from './open-files.ts';
@@ -15,6 +22,10 @@ const NAME_MAX_BYTES = 255;
 /** Twice as long as it takes to notice a change of an image. */
 const OPEN_PATIENCE_MS = 500;
 const OPEN_RETRY_MS = 20;
+
+/** O_ACCMODE of include/uapi/asm-generic/fcntl.h; O_RDONLY is 0. */
+const O_ACCMODE = 0o3;
+const ANY_MAY_WRITE = 0o222;
 
 /** S_IFMT of stat(2). */
 const TYPE_OF_KIND = { directory: 0o040000, file: 0o100000, symlink: 0o120000 } as const;
@@ -39,10 +50,15 @@ export function createOperations(current: CurrentFileSystem): FuseNativeOperatio
     readdir: (path, reply) => answer('readdir', path, reply, () => namesIn(current(), path)),
     readlink: (path, reply) => answer('readlink', path, reply, () => targetOf(current(), path)),
     statfs: (path, reply) => answer('statfs', path, reply, () => toStatfs(current())),
-    open: (path, _flags, reply) =>
+    open: (path, flags, reply) =>
       openWhenKnown(path, reply, performance.now() + OPEN_PATIENCE_MS, () => {
         const fileSystem = current();
         const node = findNode(fileSystem, path);
+        // The kernel refuses it on a mount that is read-only.
+        const isForWriting = (flags & O_ACCMODE) !== 0;
+        if (isForWriting && (fileSystem.attributes(node).permissions & ANY_MAY_WRITE) === 0) {
+          throw new DeniedError(ERRNO.EACCES);
+        }
         fileSystem.open(node);
         return openFiles.add(node);
       }),
@@ -57,7 +73,38 @@ export function createOperations(current: CurrentFileSystem): FuseNativeOperatio
     release: (path, handle, reply) => answer('release', path, reply, () => openFiles.remove(handle)),
     getxattr: () => {},
     listxattr: () => {},
+    ...(isWritable(current()) ? createWriteOperations(current, openFiles) : {}),
   };
+}
+
+type WriteOperations = Pick<FuseNativeOperations, 'write' | 'fsync' | 'truncate' | 'utimens'>;
+
+function createWriteOperations(current: CurrentFileSystem, openFiles: OpenFiles): WriteOperations {
+  return {
+    write(path, handle, source, length, offset, reply) {
+      const make = () => {
+        const node = openFiles.node(handle);
+        const isWithinReach = Number.isSafeInteger(offset + length);
+        const count = isWithinReach ? requireWritable(current()).write(node, source, 0, offset, length) : 0;
+        if (count === 0 && length > 0) throw new DeniedError(ERRNO.EFBIG);
+        return count;
+      };
+      answerForOpenFile('write', path, (errno, count = 0) => reply(errno < 0 ? errno : count), make);
+    },
+    fsync: (path, _isDataOnly, handle, reply) =>
+      answerForOpenFile('fsync', path, reply, () => requireWritable(current()).sync(openFiles.node(handle))),
+    // As in `fuse/handlers/writing.ts`: nothing can be resized, and times are taken and forgotten.
+    truncate: (path, sizeBytes, reply) =>
+      answer('truncate', path, reply, () => {
+        if (attributesOf(current(), path).sizeBytes !== sizeBytes) throw new DeniedError(ERRNO.EPERM);
+      }),
+    utimens: (path, _atime, _mtime, reply) => answer('utimens', path, reply, () => void findNode(current(), path)),
+  };
+}
+
+function requireWritable(fileSystem: FileSystem): WritableFileSystem {
+  if (isWritable(fileSystem)) return fileSystem;
+  throw new DeniedError(ERRNO.EROFS);
 }
 
 export function createAttributeOperations(current: CurrentFileSystem): AttributeOperations {
@@ -66,7 +113,7 @@ export function createAttributeOperations(current: CurrentFileSystem): Attribute
       answer('getxattr', path, reply, () => {
         const fileSystem = current();
         const value = fileSystem.xattr(findNode(fileSystem, path), name);
-        if (value === undefined) throw new MissingError(ERRNO.ENODATA);
+        if (value === undefined) throw new DeniedError(ERRNO.ENODATA);
         return value;
       }),
     list: (path, reply) =>
@@ -78,8 +125,8 @@ export function createAttributeOperations(current: CurrentFileSystem): Attribute
   };
 }
 
-/** Of a name or an attribute that is not there: part of normal life. */
-class MissingError extends Error {
+/** Of a name or an attribute that is not there, or of what cannot be done: part of normal life. */
+class DeniedError extends Error {
   readonly errno: number;
 
   constructor(errno: number) {
@@ -101,8 +148,8 @@ function answer<Value>(
   try {
     value = make();
   } catch (error) {
-    errno = error instanceof MissingError ? error.errno : errnoOf(error);
-    if (!(error instanceof MissingError)) logFailure(error, operation, path);
+    errno = error instanceof DeniedError ? error.errno : errnoOf(error);
+    if (!(error instanceof DeniedError)) logFailure(error, operation, path);
   }
   reply(-errno, value);
 }
@@ -148,7 +195,7 @@ function findNode(fileSystem: FileSystem, path: string): NodeId {
   for (const name of path.split('/')) {
     if (name === '') continue;
     const found = fileSystem.lookup(node, Buffer.from(name).toString('latin1'));
-    if (found === undefined) throw new MissingError(ERRNO.ENOENT);
+    if (found === undefined) throw new DeniedError(ERRNO.ENOENT);
     node = found;
   }
   return node;

@@ -2,13 +2,15 @@
 
 import { ERRNO } from '../filesystem/errno.ts';
 import type { FileSystem } from '../filesystem/file-system.ts';
-import { MAX_READ_BYTES, REQUEST_BUFFER_BYTES } from './limits.ts';
+import { MAX_READ_BYTES, REQUEST_BUFFER_BYTES, WRITABLE_REQUEST_BUFFER_BYTES } from './limits.ts';
 import { OUT_HEADER_BYTES } from './wire/headers.ts';
 
 /** How files are served; plain data. */
 export interface ServeOptions {
   /** Files bypass the page cache: every read comes here, with the size that its caller asked for. */
   readonly directIo: boolean;
+  /** Files can be written. */
+  readonly isWritable: boolean;
 }
 
 /**
@@ -35,7 +37,7 @@ export class Exchange {
   constructor(fileSystem: FileSystem, options: ServeOptions, replyBodyBytes = MAX_READ_BYTES) {
     this.fileSystem = fileSystem;
     this.options = options;
-    this.request = Buffer.alloc(REQUEST_BUFFER_BYTES);
+    this.request = Buffer.alloc(options.isWritable ? WRITABLE_REQUEST_BUFFER_BYTES : REQUEST_BUFFER_BYTES);
     this.reply = createReplyBuffer(replyBodyBytes);
   }
 

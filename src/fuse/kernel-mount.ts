@@ -10,6 +10,7 @@ export const FSTYPE = 'fuse.qcow2fs';
 export interface KernelMountOptions {
   /** Users other than the one who mounts get in, as far as the modes of the files let them. */
   readonly allowOther: boolean;
+  readonly isWritable: boolean;
   /** Further options that mount(8) and fusermount3 both take: `noexec`, `noatime` and the like. */
   readonly extra: readonly string[];
   /** What findmnt and df show as the source. */
@@ -38,9 +39,9 @@ export interface Mounter {
  * in nobody but the user who mounts, and that one could open the image: modes need not be asked as well, and would only
  * keep users out who read the image by an access control list. With it, the modes decide.
  */
-export function commonOptions({ allowOther, extra }: KernelMountOptions): string[] {
+export function commonOptions({ allowOther, isWritable, extra }: KernelMountOptions): string[] {
   return [
-    ...['ro', 'nosuid', 'nodev', `max_read=${MAX_READ_BYTES}`],
+    ...[isWritable ? 'rw' : 'ro', 'nosuid', 'nodev', `max_read=${MAX_READ_BYTES}`],
     ...(allowOther ? ['default_permissions', 'allow_other'] : []),
     ...extra,
   ];

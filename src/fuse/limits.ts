@@ -14,14 +14,15 @@ export const MAX_PAGES = MAX_READ_BYTES / 4096;
 /** What the kernel reads ahead of a sequential reader: several requests, so that all workers have one. */
 export const READ_AHEAD_BYTES = 1024 * 1024;
 
-/** The least that the kernel takes; nothing is ever written here. */
-export const MAX_WRITE_BYTES = 4096;
+/** The largest WRITE: on a mount that is read-only the least that the kernel takes, and otherwise as much as a READ. */
+export const MAX_WRITE_BYTES = { readOnly: 4096, writable: MAX_READ_BYTES } as const;
 
 /**
  * Room for one request. read(2) on /dev/fuse fails with EINVAL below max(FUSE_MIN_READ_BUFFER, 80 + max_write), that is
  * 8 KiB (fs/fuse/dev.c, fuse_dev_do_read).
  */
 export const REQUEST_BUFFER_BYTES = 64 * 1024;
+export const WRITABLE_REQUEST_BUFFER_BYTES = REQUEST_BUFFER_BYTES + MAX_WRITE_BYTES.writable;
 
 /** FUSE_NAME_MAX was 1024 for long; names of all usual file systems end at 255. */
 export const NAME_MAX_BYTES = 255;

@@ -1,8 +1,8 @@
 /**
  * Every operation of the protocol, one row each. What is not listed is answered with ENOSYS.
  *
- * ENOSYS is also the right answer to some that are: the kernel then never asks again and does without. For FLUSH, FSYNC,
- * FSYNCDIR and SYNCFS that means success for the caller, for ACCESS that the mode bits decide (which they do anyway, by
+ * ENOSYS is also the right answer to some that are: the kernel then never asks again and does without. For FLUSH, FSYNCDIR and
+ * SYNCFS that means success for the caller, for ACCESS that the mode bits decide (which they do anyway, by
  * the mount option default_permissions), for POLL that a file is always ready.
  */
 
@@ -13,9 +13,12 @@ import { getxattr, listxattr } from './handlers/extended-attributes.ts';
 import { lseek, open, read } from './handlers/files.ts';
 import { initialize } from './handlers/initialize.ts';
 import { getattr, lookup, readlink, statfs, statx } from './handlers/nodes.ts';
+import { fallocate, fsync, setattr, write } from './handlers/writing.ts';
 import { LSEEK_IN_BYTES } from './wire/lseek.ts';
 import { OPCODE } from './wire/opcodes.ts';
 import { READ_IN_BYTES } from './wire/read.ts';
+import { SETATTR_IN_BYTES } from './wire/setattr.ts';
+import { FALLOCATE_IN_BYTES, WRITE_IN_BYTES } from './wire/write.ts';
 import { GETXATTR_IN_BYTES } from './wire/xattr.ts';
 
 export interface Operation {
@@ -55,7 +58,7 @@ const OPERATIONS: readonly Operation[] = [
   { opcode: OPCODE.FUSE_READ,         name: 'READ',         minimalBodyBytes: READ_IN_BYTES, hasReply: true, handle: read },
   { opcode: OPCODE.FUSE_LSEEK,        name: 'LSEEK',        minimalBodyBytes: LSEEK_IN_BYTES, hasReply: true, handle: lseek },
   { opcode: OPCODE.FUSE_FLUSH,        name: 'FLUSH',        minimalBodyBytes: 24, hasReply: true,  handle: doWithout },
-  { opcode: OPCODE.FUSE_FSYNC,        name: 'FSYNC',        minimalBodyBytes: 16, hasReply: true,  handle: doWithout },
+  { opcode: OPCODE.FUSE_FSYNC,        name: 'FSYNC',        minimalBodyBytes: 16, hasReply: true,  handle: fsync },
   { opcode: OPCODE.FUSE_RELEASE,      name: 'RELEASE',      minimalBodyBytes: 24, hasReply: true,  handle: succeed },
 
   { opcode: OPCODE.FUSE_OPENDIR,      name: 'OPENDIR',      minimalBodyBytes: 8,  hasReply: true,  handle: opendir },
@@ -78,8 +81,13 @@ const OPERATIONS: readonly Operation[] = [
   { opcode: OPCODE.FUSE_SETLK,        name: 'SETLK',        minimalBodyBytes: 0,  hasReply: true,  handle: doWithout },
   { opcode: OPCODE.FUSE_SETLKW,       name: 'SETLKW',       minimalBodyBytes: 0,  hasReply: true,  handle: doWithout },
 
-  // On a read-only mount the kernel refuses these itself: here is the second door.
-  { opcode: OPCODE.FUSE_SETATTR,      name: 'SETATTR',      minimalBodyBytes: 0,  hasReply: true,  handle: readOnly },
+// On a read-only mount the kernel refuses these itself: here is the second door. On one that can be written, files can be
+  // changed but not be made, removed or renamed.
+  { opcode: OPCODE.FUSE_WRITE,        name: 'WRITE',        minimalBodyBytes: WRITE_IN_BYTES, hasReply: true, handle: write },
+  { opcode: OPCODE.FUSE_FALLOCATE,    name: 'FALLOCATE',    minimalBodyBytes: FALLOCATE_IN_BYTES, hasReply: true, handle: fallocate },
+  { opcode: OPCODE.FUSE_SETATTR,      name: 'SETATTR',      minimalBodyBytes: SETATTR_IN_BYTES, hasReply: true, handle: setattr },
+  // The kernel then copies by reading and writing.
+  { opcode: OPCODE.FUSE_COPY_FILE_RANGE, name: 'COPY_FILE_RANGE', minimalBodyBytes: 0, hasReply: true, handle: doWithout },
   { opcode: OPCODE.FUSE_SYMLINK,      name: 'SYMLINK',      minimalBodyBytes: 0,  hasReply: true,  handle: readOnly },
   { opcode: OPCODE.FUSE_MKNOD,        name: 'MKNOD',        minimalBodyBytes: 0,  hasReply: true,  handle: readOnly },
   { opcode: OPCODE.FUSE_MKDIR,        name: 'MKDIR',        minimalBodyBytes: 0,  hasReply: true,  handle: readOnly },
@@ -88,12 +96,9 @@ const OPERATIONS: readonly Operation[] = [
   { opcode: OPCODE.FUSE_RENAME,       name: 'RENAME',       minimalBodyBytes: 0,  hasReply: true,  handle: readOnly },
   { opcode: OPCODE.FUSE_RENAME2,      name: 'RENAME2',      minimalBodyBytes: 0,  hasReply: true,  handle: readOnly },
   { opcode: OPCODE.FUSE_LINK,         name: 'LINK',         minimalBodyBytes: 0,  hasReply: true,  handle: readOnly },
-  { opcode: OPCODE.FUSE_WRITE,        name: 'WRITE',        minimalBodyBytes: 0,  hasReply: true,  handle: readOnly },
   { opcode: OPCODE.FUSE_SETXATTR,     name: 'SETXATTR',     minimalBodyBytes: 0,  hasReply: true,  handle: readOnly },
   { opcode: OPCODE.FUSE_REMOVEXATTR,  name: 'REMOVEXATTR',  minimalBodyBytes: 0,  hasReply: true,  handle: readOnly },
   { opcode: OPCODE.FUSE_CREATE,       name: 'CREATE',       minimalBodyBytes: 0,  hasReply: true,  handle: readOnly },
-  { opcode: OPCODE.FUSE_FALLOCATE,    name: 'FALLOCATE',    minimalBodyBytes: 0,  hasReply: true,  handle: readOnly },
-  { opcode: OPCODE.FUSE_COPY_FILE_RANGE, name: 'COPY_FILE_RANGE', minimalBodyBytes: 0, hasReply: true, handle: readOnly },
   { opcode: OPCODE.FUSE_TMPFILE,      name: 'TMPFILE',      minimalBodyBytes: 0,  hasReply: true,  handle: readOnly },
 ];
 

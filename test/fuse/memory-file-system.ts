@@ -9,6 +9,7 @@ import {
   type NodeId,
   type OpenFileKind,
   ROOT_NODE_ID,
+  type WritableFileSystem,
 } from '../../src/filesystem/file-system.ts';
 
 export const DISK_NODE = 2;
@@ -113,6 +114,32 @@ export class MemoryFileSystem implements FileSystem {
 
   statistics(): FileSystemStatistics {
     return { totalBytes: 0x5001, nodeCount: 7 };
+  }
+}
+
+/** Its disk can be written, up to an offset from which on there is no room. */
+export class WritableMemoryFileSystem extends MemoryFileSystem implements WritableFileSystem {
+  readonly disk = Buffer.alloc(DISK_BYTES, 1);
+  readonly synced: NodeId[] = [];
+  fullFrom = DISK_BYTES;
+
+  override attributes(nodeId: NodeId): Attributes {
+    const attributes = super.attributes(nodeId);
+    return nodeId === DISK_NODE ? { ...attributes, permissions: 0o644 } : attributes;
+  }
+
+  write(node: NodeId, source: Buffer, sourceOffset: number, offset: number, length: number): number {
+    if (node !== DISK_NODE) throw new Qcow2fsError('READ_ONLY', 'cannot be written');
+    if (Math.min(offset + length, DISK_BYTES) > this.fullFrom) throw new Qcow2fsError('NO_SPACE', 'full');
+    return source.copy(this.disk, offset, sourceOffset, sourceOffset + length);
+  }
+
+  discard(_node: NodeId, offset: number, length: number): void {
+    this.disk.fill(0, offset, offset + length);
+  }
+
+  sync(node: NodeId): void {
+    this.synced.push(node);
   }
 }
 

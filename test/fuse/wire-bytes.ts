@@ -35,7 +35,8 @@ export interface AskOptions extends Partial<ServeOptions> {
 }
 
 export function makeExchange(fileSystem: FileSystem, options: AskOptions = {}): Exchange {
-  return new Exchange(fileSystem, { directIo: options.directIo ?? false }, options.replyBodyBytes);
+  const { directIo = false, isWritable = false, replyBodyBytes } = options;
+  return new Exchange(fileSystem, { directIo, isWritable }, replyBodyBytes);
 }
 
 /** The whole reply to a request; undefined if there is none. */

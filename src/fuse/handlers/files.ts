@@ -2,7 +2,7 @@
 
 import { Qcow2fsError } from '../../errors.ts';
 import { ERRNO } from '../../filesystem/errno.ts';
-import type { OpenFileKind } from '../../filesystem/file-system.ts';
+import { isWritable, type OpenFileKind } from '../../filesystem/file-system.ts';
 import type { Exchange } from '../exchange.ts';
 import { OUT_HEADER_BYTES } from '../wire/headers.ts';
 import { decodeLseekIn, encodeLseekOut, SEEK_DATA, SEEK_HOLE } from '../wire/lseek.ts';
@@ -12,10 +12,16 @@ import { readInOffset, readInSize } from '../wire/read.ts';
 /** Twice as long as it takes to notice a change of an image. */
 const PATIENCE_MS = 500;
 
+/** For a caller whom no mode stops, such as root. */
+const ANY_MAY_WRITE = 0o222;
+
 export function open(exchange: Exchange): number {
   const { fileSystem, node, options } = exchange;
-  const { kind } = fileSystem.attributes(node);
-  if (isOpenForWriting(exchange.request)) return -ERRNO.EROFS;
+  const { kind, permissions } = fileSystem.attributes(node);
+  if (isOpenForWriting(exchange.request)) {
+    if (!isWritable(fileSystem)) return -ERRNO.EROFS;
+    if (kind === 'file' && (permissions & ANY_MAY_WRITE) === 0) return -ERRNO.EACCES;
+  }
   if (kind === 'directory') return -ERRNO.EISDIR;
   if (kind === 'symlink') return -ERRNO.EINVAL;
   const isCached = openNode(exchange) === 'steady' && !options.directIo;

@@ -10,6 +10,7 @@ import {
   FUSE_ABORT_ERROR,
   FUSE_ASYNC_DIO,
   FUSE_ASYNC_READ,
+  FUSE_BIG_WRITES,
   FUSE_CACHE_SYMLINKS,
   FUSE_DIRECT_IO_ALLOW_MMAP,
   FUSE_DO_READDIRPLUS,
@@ -46,8 +47,14 @@ const FLAGS =
   FUSE_ABORT_ERROR |
   FUSE_INIT_EXT;
 
-/** Readers of a file that bypasses the page cache may still map it. */
-const FLAGS2 = FUSE_DIRECT_IO_ALLOW_MMAP;
+/** Writes of more than a page. */
+const WRITABLE_FLAGS = FUSE_BIG_WRITES;
+
+/**
+ * Readers of a file that bypasses the page cache may still map it. Not where it can be written: what is mapped would not see
+ * what is written through other windows on the same bytes.
+ */
+const FLAGS2 = { readOnly: FUSE_DIRECT_IO_ALLOW_MMAP, writable: 0 } as const;
 
 /** Requests of read-ahead and AIO that the kernel has under way at once, and where it begins to call that congested. */
 const MAX_BACKGROUND = 64;
@@ -74,8 +81,8 @@ export function initialize(exchange: Exchange): number {
   }
   exchange.initialization = 'accepted';
   const minor = Math.min(offered.minor, NEWEST_MINOR);
-  const flags = FLAGS & offered.flags;
-  return reply(exchange, offered.maxReadahead, minor, flags, FLAGS2 & offered.flags2);
+  const flags = (exchange.options.isWritable ? FLAGS | WRITABLE_FLAGS : FLAGS) & offered.flags;
+  return reply(exchange, offered.maxReadahead, minor, flags, FLAGS2[kindOf(exchange)] & offered.flags2);
 }
 
 /** `max_readahead` can only lower what the kernel offered, so the offer is given back. */
@@ -88,9 +95,13 @@ function reply(exchange: Exchange, maxReadahead: number, minor: number, flags: n
     flags2,
     maxBackground: MAX_BACKGROUND,
     congestionThreshold: CONGESTION_THRESHOLD,
-    maxWrite: MAX_WRITE_BYTES,
+    maxWrite: MAX_WRITE_BYTES[kindOf(exchange)],
     // Timestamps are exact to one nanosecond.
     timeGran: 1,
     maxPages: MAX_PAGES,
   });
+}
+
+function kindOf({ options }: Exchange): 'readOnly' | 'writable' {
+  return options.isWritable ? 'writable' : 'readOnly';
 }

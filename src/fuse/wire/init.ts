@@ -31,6 +31,7 @@ export const FUSE_KERNEL_VERSION = 7;
 
 /** Bits of `flags`. */
 export const FUSE_ASYNC_READ = 1 << 0;
+export const FUSE_BIG_WRITES = 1 << 5;
 export const FUSE_DO_READDIRPLUS = 1 << 13;
 export const FUSE_READDIRPLUS_AUTO = 1 << 14;
 export const FUSE_ASYNC_DIO = 1 << 15;
