@@ -2,7 +2,6 @@
 
 import type { Command } from 'commander';
 import { warn } from '../common/logging.ts';
-import { WriterWatch } from '../daemon/writer-watch.ts';
 import { Qcow2fsError } from '../errors.ts';
 import type { VolumeDescription } from '../open-image/describe-volumes.ts';
 import { listVolumes, type VolumeListing } from '../open-image/list-volumes.ts';
@@ -12,6 +11,7 @@ import { formatRows, formatSize, toPrintable } from './format.ts';
 import { type ChainFlags, toChainOptions } from './mount-flags.ts';
 import { passphraseSource } from './passphrases.ts';
 import { writePieces } from './write-pieces.ts';
+import { writerOf } from './writer-of.ts';
 
 interface VolumeFlags extends ChainFlags {
   readonly state?: string;
@@ -55,13 +55,6 @@ async function volumesCommand(imagePath: string, { json }: DescribeOptions, flag
   });
   await writePieces(process.stdout, json ? toJsonLines(listing.volumes) : formatRows([HEADINGS, ...toRows(listing)]));
   for (const text of [...listing.problems, ...warningsOf(listing)]) warn(`warning: ${toPrintable(text)}`);
-}
-
-/** The process that writes to an image. One that has it open for that counts: nobody waits here to see whether it does. */
-function writerOf(fd: number): string | undefined {
-  const writer = new WriterWatch(fd).look(true);
-  if (writer === undefined) return undefined;
-  return writer.command === undefined ? 'another process' : `${writer.command} (process ${writer.pid})`;
 }
 
 /** A state without volumes has a row too: that it was looked at is worth knowing. */

@@ -21,7 +21,7 @@ export const AUTOFS = 'autofs';
  * @throws Qcow2fsError MOUNT.
  */
 export async function checkMountpoint(options: MountOptions): Promise<string> {
-  const { mountpoint, imagePaths, logFile, isNonEmptyAllowed } = options;
+  const { mountpoint, imagePaths, isNonEmptyAllowed } = options;
   const mount = findMountAt(mountpoint);
   if (mount !== undefined && mount.fsType !== AUTOFS) await removeDeadMount(mount, mountpoint);
   const stat = requireDirectory(mountpoint);
@@ -31,11 +31,10 @@ export async function checkMountpoint(options: MountOptions): Promise<string> {
   if (hidden !== undefined) {
     throw refuse(mountpoint, `the image ${hidden} lies in it, and the mount would hide it; choose another directory`);
   }
-  if (logFile !== undefined && isBelow(resolved, logFile)) {
-    throw refuse(
-      mountpoint,
-      `the log file ${logFile} would lie in it, and the mount would hide it; choose another file`,
-    );
+  for (const [what, file] of filesToWrite(options)) {
+    if (file !== undefined && isBelow(resolved, file)) {
+      throw refuse(mountpoint, `${what} ${file} would lie in it, and the mount would hide it; choose another file`);
+    }
   }
   // Worker threads are started later too: their scripts would then be looked for in the mount that they serve.
   if (isBelow(resolved, fileURLToPath(import.meta.url)) || isBelow(resolved, process.execPath)) {
@@ -73,6 +72,14 @@ export function isDead(mount: Mount): boolean {
     // ENOTCONN: the daemon is gone. ECONNABORTED: the connection was aborted, and the daemon has not noticed yet.
     return code === 'ENOTCONN' || code === 'ECONNABORTED';
   }
+}
+
+function filesToWrite({ logFile, scratch }: MountOptions): (readonly [what: string, file: string | undefined])[] {
+  return [
+    ['the log file', logFile],
+    ['the delta', scratch?.deltaPath],
+    ['the exported image', scratch?.export?.path],
+  ];
 }
 
 async function removeDeadMount(mount: Mount, mountpoint: string): Promise<void> {

@@ -15,6 +15,8 @@ export interface ContentBlocks {
   readonly blocks: Blocks;
   /** For each snapshot in the order of `blocks.snapshots`: its place in the snapshot table. */
   readonly places: Uint32Array;
+  /** How many volumes any thread has found: in the current state, and in each of `blocks.snapshots` behind it. */
+  readonly volumeCounts: Uint16Array<SharedArrayBuffer>;
   /** The first block that nobody has had. */
   readonly next: number;
   /** What all snapshots depend on, besides themselves. */
@@ -42,6 +44,7 @@ export function firstBlocks(image: OpenImage, writing: Writing): ContentBlocks {
   return {
     blocks: { imageJson: 1, current: 2, snapshots: blocks },
     places,
+    volumeCounts: createCounts(count),
     next: FIRST_SNAPSHOT + count,
     baseKey: baseKeyOf(image),
     currentKey: currentKeyOf(image, writing),
@@ -72,7 +75,20 @@ export function nextBlocks(
   const [blocks, places] = [shared(found.length), shared(found.length)];
   blocks.set(found.map(({ block }) => block));
   places.set(found.map(({ place }) => place));
-  return { blocks: { imageJson, current, snapshots: blocks }, places, next, baseKey, currentKey };
+  const nowBlocks = { imageJson, current, snapshots: blocks };
+  return { blocks: nowBlocks, places, volumeCounts: nextCounts(previous, nowBlocks), next, baseKey, currentKey };
+}
+
+/** The kernel may still know volumes of what stayed, though no thread has looked for them again. */
+function nextCounts(
+  { blocks: before, volumeCounts }: ContentBlocks,
+  { current, snapshots }: Blocks,
+): ContentBlocks['volumeCounts'] {
+  const countOf = new Map(Array.from(before.snapshots, (block, index) => [block, volumeCounts[index + 1] ?? 0]));
+  countOf.set(before.current, volumeCounts[0] ?? 0);
+  const counts = createCounts(snapshots.length);
+  counts.set([current, ...Array.from(snapshots)].map((block) => countOf.get(block) ?? 0));
+  return counts;
 }
 
 /** True if nothing but `image.json` would be another node. */
@@ -130,4 +146,9 @@ function sameNumbers(one: ArrayLike<number>, other: ArrayLike<number>): boolean 
 /** For all threads. */
 function shared(length: number): Uint32Array<SharedArrayBuffer> {
   return new Uint32Array(new SharedArrayBuffer(length * Uint32Array.BYTES_PER_ELEMENT));
+}
+
+/** For the current state and so many snapshots. A state has at most 4096 volumes. */
+function createCounts(snapshotCount: number): ContentBlocks['volumeCounts'] {
+  return new Uint16Array(new SharedArrayBuffer((snapshotCount + 1) * Uint16Array.BYTES_PER_ELEMENT));
 }

@@ -8,7 +8,7 @@ import type { MountOptions } from './mount-options.ts';
 
 /** What becomes the daemon's stderr, and `close` for this process's copy of it once the daemon runs. */
 export interface DaemonLog {
-  readonly stderr: number | 'ignore' | NonNullable<ChildProcess['stdin']>;
+  readonly stderr: number | 'ignore' | 'pipe' | NonNullable<ChildProcess['stdin']>;
   close(): void;
 }
 

@@ -22,11 +22,15 @@ import type { PoolEnd } from './worker-pool.ts';
 export interface ImageSource {
   /** `keys` are those of its encrypted files; overwritten when this is done. */
   open(options: DaemonOptions, keys: readonly LayerKey[]): Promise<ServedImages>;
+  /** A thread of that id, which served it, has ended. */
+  onThreadEnd?(served: ServedImages, threadId: number): void;
+  /** The mount has ended, and was used. Returns the exit code of the process, early once `signal` is aborted. */
+  finish?(served: ServedImages, options: DaemonOptions, signal: AbortSignal): Promise<number>;
   /** No thread uses it any more. */
   close?(served: ServedImages): void;
   /** The file system, for this thread. */
   createFileSystem(served: ServedImages): FileSystem;
-  /** As `createFileSystem`, for telling what has changed from one to the next: nodes that take long to find may be missing. */
+  /** As `createFileSystem`, for telling what has changed from one to the next: nodes that nobody has found yet may be missing. */
   createOutline?(served: ServedImages): FileSystem;
   /** Calls `onChange` with what is to be served instead whenever that changes. */
   follow?(served: ServedImages, options: DaemonOptions, onChange: (next: ServedImages) => void): { stop(): void };
@@ -48,7 +52,8 @@ export async function runDaemon(
 ): Promise<number> {
   const serving = { served: await openImages(options, source) };
   try {
-    return await serveImages(options, source, serving, onReady);
+    const { exitCode, signal } = await serveImages(options, source, serving, onReady);
+    return Math.max(exitCode, (await source.finish?.(serving.served, options, signal)) ?? 0);
   } finally {
     source.close?.(serving.served);
   }
@@ -64,9 +69,15 @@ async function serveImages(
   source: ImageSource,
   serving: Serving,
   onReady: (stopper: Stopper) => void,
-): Promise<number> {
+): Promise<{ exitCode: number; signal: AbortSignal }> {
   const { served } = serving;
-  const poolOptions = { entry: source.workerEntry, served, options: { directIo: options.directIo } };
+  const onThreadEnd = (threadId: number) => source.onThreadEnd?.(serving.served, threadId);
+  const poolOptions = {
+    entry: source.workerEntry,
+    served,
+    onThreadEnd,
+    options: { directIo: options.directIo, isWritable: options.kernel.isWritable },
+  };
   const session = chooseSession(options.transport, poolOptions, source.createFileSystem);
   try {
     // Before the mount: what keeps it from being served leaves nothing behind.
@@ -77,7 +88,8 @@ async function serveImages(
     await serveUntilReady(session, mount);
     const following = follow(options, source, serving, session);
     try {
-      return await serveUntilEnd(session, mount, stopper, onReady);
+      const exitCode = await serveUntilEnd(session, mount, stopper, onReady);
+      return { exitCode, signal: stopper.mountEnded() };
     } finally {
       following?.stop();
     }

@@ -2,7 +2,7 @@
 
 import fs from 'node:fs';
 import path from 'node:path';
-import type { DaemonOptions } from './mount-options.ts';
+import type { DaemonOptions, ScratchOptions } from './mount-options.ts';
 
 /** The end of the path of a daemon's script; its next argument is the JSON of its options. */
 const SCRIPT = path.join('daemon', 'main.js');
@@ -44,13 +44,22 @@ function isOfUserHere(pid: number, uid: number | undefined): boolean {
   }
 }
 
+/** What a daemon makes of a scratch view when its mount has ended; undefined for any other one. */
+export function exportOf(pid: number): ScratchOptions['export'] {
+  return daemonOptions(pid)?.scratch?.export;
+}
+
 function daemonMountpoint(pid: number): string | undefined {
+  return daemonOptions(pid)?.mountpoint;
+}
+
+function daemonOptions(pid: number): Partial<DaemonOptions> | undefined {
   const args = commandLine(pid);
   const script = args.findIndex((arg) => arg.endsWith(SCRIPT));
   const json = args[script + 1];
   if (script < 0 || json === undefined) return undefined;
   try {
-    return (JSON.parse(json) as Partial<DaemonOptions>).mountpoint;
+    return JSON.parse(json) as Partial<DaemonOptions>;
   } catch {
     return undefined;
   }

@@ -4,6 +4,7 @@ import { warn } from '../common/logging.ts';
 import { messageOf } from '../errors.ts';
 import { ImageWatch } from './image-watch.ts';
 import type { DaemonOptions } from './mount-options.ts';
+import { readLocksAside } from './proc-locks.ts';
 import { assemble, type ServedImages } from './served-images.ts';
 
 /** A change is to be seen within a second. */
@@ -23,8 +24,12 @@ export function followImages(
   const watches = served.images.map((image) => new ImageWatch(image, options));
   let images = served.images;
   let timer: NodeJS.Timeout;
+  let isStopped = false;
   let lastFailure: string | undefined;
-  const look = () => {
+  const look = async () => {
+    // Hidden or not to be read: each image then says so by itself.
+    const locks = await readLocksAside().catch(() => undefined);
+    if (isStopped) return;
     const startedAt = performance.now();
     let failure: string | undefined;
     // Too many open files, for instance: what is shown stays exact, it only is not the newest.
@@ -37,10 +42,10 @@ export function followImages(
       }
     };
     // An image that cannot be looked at keeps nothing from the others: each tells of a change once.
-    const next = images.map((image, index) => trying(() => watches[index]?.look()) ?? image);
+    const next = images.map((image, index) => trying(() => watches[index]?.look(locks)) ?? image);
     const hasChanged = next.some((image, index) => image !== images[index]);
     images = next;
-    if (hasChanged) trying(() => onChange(assemble(images, options)));
+    if (hasChanged) trying(() => onChange(assemble(images, options, served.scratch)));
     if (failure !== undefined && failure !== lastFailure) {
       warn(`cannot tell whether the images have changed: ${failure}`);
     }
@@ -49,8 +54,13 @@ export function followImages(
   };
   const schedule = (lookMs: number) => {
     const usualMs = watches.some(({ isDoubtful }) => isDoubtful) ? DOUBTFUL_INTERVAL_MS : INTERVAL_MS;
-    timer = setTimeout(look, Math.max(usualMs, lookMs * REST_PER_LOOK));
+    timer = setTimeout(() => void look(), Math.max(usualMs, lookMs * REST_PER_LOOK));
   };
   schedule(0);
-  return { stop: () => clearTimeout(timer) };
+  return {
+    stop: () => {
+      isStopped = true;
+      clearTimeout(timer);
+    },
+  };
 }

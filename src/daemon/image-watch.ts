@@ -62,15 +62,18 @@ export class ImageWatch {
 
   /**
    * What is to be served from now on, if that has changed. The caller closes what was served before.
+   * @param locks the list of a moment ago
    * @throws what the system says if it cannot be looked: too many open files, for instance.
    */
-  look(): ServedImage | undefined {
+  look(locks?: string): ServedImage | undefined {
     const { image } = this.#served;
     const before = this.#signature;
     const signature = signatureOf(image, this.#options.mountpoint);
     const hasImageChanged = !isDeepStrictEqual(signature.image, before.image);
     const hasOtherChanged = !isDeepStrictEqual(signature.others, before.others);
-    const writer = this.#writers.look(hasImageChanged);
+    // Whoever has changed it may have locked it since the list was made; what he did to a block device does not show.
+    const mayBeLocked = hasImageChanged || imageFileOf(image).isBlockDevice;
+    const writer = this.#writers.look(hasImageChanged, mayBeLocked ? undefined : locks);
     this.#noteWriter(writer);
     const isSameWriter = isDeepStrictEqual(writer, this.#served.writer);
     // A virtual machine that runs mostly changes what is behind header and snapshot table.

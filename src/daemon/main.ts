@@ -6,6 +6,8 @@ import {
   closeServedImages,
   createFileSystem,
   createOutline,
+  finish,
+  onThreadEnd,
   openServedImages,
   retireServedImages,
 } from './served-images.ts';
@@ -16,6 +18,8 @@ await runDaemonProcess({
   createFileSystem,
   createOutline,
   follow: followImages,
+  onThreadEnd,
+  finish,
   retire: retireServedImages,
   workerEntry: new URL('./worker.js', import.meta.url),
 });

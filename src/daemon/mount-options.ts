@@ -41,8 +41,21 @@ export interface MountOptions {
   readonly isNonEmptyAllowed?: boolean;
   /** By default only the user who mounts gets in, and the source is the first image. */
   readonly kernel?: Partial<KernelMountOptions>;
+  /** Instead of the states of the image; then there is one image. */
+  readonly scratch?: ScratchOptions;
   /** The largest request, if it is to be smaller than usual. */
   readonly maxReadBytes?: number;
+}
+
+/** A writable, throw-away view of one state. */
+export interface ScratchOptions {
+  /** As the user calls it: see `findState`. */
+  readonly state: string;
+  /** Where the changes are kept; without it, they end with the mount. Absolute. */
+  readonly deltaPath?: string;
+  readonly maxDeltaBytes: number;
+  /** What is made of the view when the mount has ended. */
+  readonly export?: { readonly path: string; readonly isFlat: boolean };
 }
 
 /** What the daemon's process gets, as JSON in its second argument; all paths are absolute. */
@@ -59,6 +72,7 @@ export interface DaemonOptions {
   readonly isCurrentLive: boolean;
   readonly ownership: OwnershipOverride;
   readonly kernel: KernelMountOptions;
+  readonly scratch?: ScratchOptions;
   /** Keys are on their way: see `key-pipe.ts`. */
   readonly hasKeys: boolean;
 }

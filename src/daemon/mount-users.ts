@@ -14,13 +14,24 @@ const MAX_NAMED = 5;
  * none is seen, as when they belong to another user or another mount namespace.
  */
 export async function describeMountUsers(mount: Mount): Promise<string> {
-  const users = [
-    ...(await loopDevicesOn(mount.mountpoint)),
-    ...mountsBelow(mount.mountpoint),
-    ...(await processesIn(mount.mountpoint)),
-  ];
+  const loopDevices = (await loopDevicesOn(mount.mountpoint)).map((name) => `loop device /dev/${name}`);
+  const users = [...loopDevices, ...mountsBelow(mount.mountpoint), ...(await processesIn(mount.mountpoint))];
   const rest = users.length - MAX_NAMED;
   return [...users.slice(0, MAX_NAMED), ...(rest > 0 ? [`${rest} more`] : [])].join(', ');
+}
+
+/**
+ * True if nobody is seen to use the mount but loop devices that are about to end: what was mounted from one with `-o loop` is
+ * unmounted, and the kernel lets go of its file a moment later (drivers/block/loop.c, lo_release and its workqueue).
+ */
+export async function isUsedForAMomentOnly({ mountpoint }: Mount): Promise<boolean> {
+  if (mountsBelow(mountpoint).length > 0 || (await processesIn(mountpoint)).length > 0) return false;
+  const mounted = new Set(readMounts().map(({ source }) => source));
+  for (const name of await loopDevicesOn(mountpoint)) {
+    const isAutoclear = (await textOf(`/sys/block/${name}/loop/autoclear`)).trim() === '1';
+    if (!isAutoclear || mounted.has(`/dev/${name}`)) return false;
+  }
+  return true;
 }
 
 async function processesIn(mountpoint: string): Promise<string[]> {
@@ -47,14 +58,15 @@ async function usesMount(pid: string, mountpoint: string): Promise<boolean> {
   return false;
 }
 
+/** Their names, as in /sys/block. */
 async function loopDevicesOn(mountpoint: string): Promise<string[]> {
-  const users: string[] = [];
+  const devices: string[] = [];
   for (const name of await namesIn('/sys/block')) {
     if (!name.startsWith('loop')) continue;
     const file = (await textOf(`/sys/block/${name}/loop/backing_file`)).replace(/\n$/, '');
-    if (isWithin(file, mountpoint)) users.push(`loop device /dev/${name}`);
+    if (isWithin(file, mountpoint)) devices.push(name);
   }
-  return users;
+  return devices;
 }
 
 function mountsBelow(mountpoint: string): string[] {

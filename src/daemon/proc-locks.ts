@@ -9,6 +9,21 @@
  * to be what stat(2) tells, as on btrfs and overlayfs.
  */
 
+import fs from 'node:fs';
+import { readProcText } from './proc-files.ts';
+
+const LIST = '/proc/locks';
+
+/** The list of all locks. That takes the kernel some milliseconds, in which it lets nobody lock (fs/locks.c, locks_start). */
+export function readLocks(): string {
+  return readProcText(LIST) ?? '';
+}
+
+/** As `readLocks`, while this thread does something else. @throws what the system says. */
+export function readLocksAside(): Promise<string> {
+  return fs.promises.readFile(LIST, 'utf8');
+}
+
 /** A lock that is held on a range of bytes, both ends included. */
 export interface RangeLock {
   /** MAJOR:MINOR of the superblock in decimal digits, as in mountinfo. */

@@ -6,12 +6,22 @@ import { Qcow2fsError } from '../errors.ts';
 import type { FileSystem } from '../filesystem/file-system.ts';
 import type { LayerKey } from '../open-image/layer-keys.ts';
 import { filesOfLayers } from '../open-image/layers.ts';
+import { Delta } from '../overlay/delta.ts';
 import { fileIdentity } from '../storage/file-storage.ts';
 import { toFileNames } from '../tree/file-names.ts';
 import { ImageFolders, MAX_FOLDER_COUNT, type RootAttributes } from '../tree/image-folders.ts';
 import { commonOwnership } from '../tree/ownership.ts';
+import { exportScratch, requireExportable } from './export-scratch.ts';
 import type { DaemonOptions } from './mount-options.ts';
-import { closeServedImage, createTree, openServedImage, retireServedImage, type ServedImage } from './served-image.ts';
+import { closeServedImage, openServedImage, retireServedImage, type ServedImage } from './served-image.ts';
+import {
+  closeScratch,
+  createScratchFileSystem,
+  openScratch,
+  type ServedScratch,
+  tellIfGone,
+} from './served-scratch.ts';
+import { createTree } from './served-tree.ts';
 
 /** Each thread has directories of its own, whose names take 1 to 2 KiB for a snapshot. */
 const MANY_SNAPSHOTS = 8192;
@@ -20,6 +30,8 @@ const MANY_SNAPSHOTS = 8192;
 export interface ServedImages {
   /** In the order of the command line; one of them alone is the root of the mount. */
   readonly images: readonly ServedImage[];
+  /** A view of one state of the only image, in place of its tree. */
+  readonly scratch: ServedScratch | undefined;
   /** Each thread takes much memory for them, so that few are better. */
   readonly isHeavy: boolean;
   /** Of the directory above several. */
@@ -41,18 +53,30 @@ export async function openServedImages(options: DaemonOptions, keys: readonly La
       images.push(await openServedImage(imagePath, ownKeys, options).catch((error) => throwNaming(imagePath, error)));
     }
     for (const image of images) requireNotLog(image);
+    const [only] = images;
+    if (only !== undefined) requireExportable(only, options);
+    const scratch = options.scratch && only && (await openScratch(only, options.scratch));
+    return assemble(images, options, scratch);
   } catch (error) {
     for (const image of images) closeServedImage(image);
     throw error;
   }
-  return assemble(images, options);
 }
 
 /** What is served of these images together. */
-export function assemble(images: readonly ServedImage[], options: DaemonOptions): ServedImages {
+export function assemble(
+  images: readonly ServedImage[],
+  options: DaemonOptions,
+  scratch: ServedScratch | undefined,
+): ServedImages {
+  const [only] = images;
+  if (only !== undefined && scratch !== undefined && options.scratch !== undefined) {
+    tellIfGone(only, scratch, options.scratch.state);
+  }
   const snapshotCount = images.reduce((sum, { image }) => sum + image.snapshotMemory.count, 0);
   return {
     images,
+    scratch,
     isHeavy: snapshotCount > MANY_SNAPSHOTS,
     root: rootAttributes(images, options.ownership.umask ?? 0),
   };
@@ -73,8 +97,23 @@ function requireNotLog({ image: { layers } }: ServedImage): void {
 }
 
 /** Overwrites their keys and closes their files. */
-export function closeServedImages({ images }: ServedImages): void {
+export function closeServedImages({ images, scratch }: ServedImages): void {
+  if (scratch !== undefined) closeScratch(scratch);
   for (const image of images) closeServedImage(image);
+}
+
+/** Returns the exit code of the process, early once `signal` is aborted. */
+export async function finish(
+  { images: [image], scratch }: ServedImages,
+  options: DaemonOptions,
+  signal: AbortSignal,
+): Promise<number> {
+  return image === undefined || scratch === undefined ? 0 : exportScratch(image, scratch, options, signal);
+}
+
+/** What a thread that has ended may have held is free again. */
+export function onThreadEnd({ scratch }: ServedImages, threadId: number): void {
+  if (scratch !== undefined) new Delta(scratch.delta).releaseLockOf(threadId);
 }
 
 /** Closes the files of what was opened anew. */
@@ -87,13 +126,15 @@ export function createFileSystem(served: ServedImages): FileSystem {
   return assembleTrees(served, false);
 }
 
-/** The same without what the disks would have to be read for: to be compared. */
+/** The same without what the disks would have to be read for, but with the nodes that were found there: to be compared. */
 export function createOutline(served: ServedImages): FileSystem {
   return assembleTrees(served, true);
 }
 
-function assembleTrees({ images, root }: ServedImages, isOutline: boolean): FileSystem {
-  const trees = images.map((image) => createTree(image, isOutline));
+function assembleTrees({ images, root, scratch }: ServedImages, isOutline: boolean): FileSystem {
+  const [image] = images;
+  if (image !== undefined && scratch !== undefined) return createScratchFileSystem(image, scratch, isOutline);
+  const trees = images.map((each) => createTree(each, { isOutline }));
   const [only] = trees;
   if (only !== undefined && trees.length === 1) return only;
   const names = toFolderNames(images.map(({ imagePath }) => imagePath));

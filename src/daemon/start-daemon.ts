@@ -29,6 +29,8 @@ const SMALL_HEAP = ['--max-semi-space-size=1'];
 export interface StartHooks {
   /** The daemon's script, if not the one beside this module. */
   readonly daemonEntry?: URL;
+  /** A command that becomes the daemon's, which is behind it. */
+  readonly wrapper?: readonly string[];
   /** The mount can be used from now on. */
   readonly onReady?: () => void;
 }
@@ -78,8 +80,11 @@ export async function mountInForeground(options: MountOptions, hooks: StartHooks
   }
 }
 
-/** Passphrases are asked for last: when nothing else can be wrong with the command. */
-async function prepare(
+/**
+ * What the daemon is told. Passphrases are asked for last: when nothing else can be wrong with the command.
+ * @throws Qcow2fsError MOUNT for a mountpoint that cannot be used; what `unlockImages` throws.
+ */
+export async function prepare(
   options: MountOptions,
   isForeground: boolean,
 ): Promise<{ daemonOptions: DaemonOptions; keys: readonly LayerKey[] }> {
@@ -99,21 +104,23 @@ async function prepare(
     isCurrentLive: options.isCurrentLive === true,
     ownership: options.ownership ?? {},
     kernel: toKernelOptions(options, imagePaths),
+    ...(options.scratch === undefined ? {} : { scratch: options.scratch }),
     hasKeys: keys.length > 0,
   };
   return { daemonOptions, keys };
 }
 
 function toKernelOptions(
-  { kernel = {}, maxReadBytes }: MountOptions,
+  { kernel = {}, maxReadBytes, scratch }: MountOptions,
   [first = '', ...others]: readonly string[],
 ): KernelMountOptions {
   // Not all of them: the kernel takes 255 bytes (fsconfig(2)).
   const name = others.length === 0 ? first : `${first}+${others.length}`;
   const { allowOther = false, extra = [], source = name } = kernel;
+  const isWritable = scratch !== undefined;
   // The buffers of the workers are made for MAX_READ_BYTES.
   const isSmaller = maxReadBytes !== undefined && maxReadBytes < MAX_READ_BYTES;
-  return { allowOther, extra: isSmaller ? [...extra, `max_read=${maxReadBytes}`] : extra, source };
+  return { allowOther, isWritable, extra: isSmaller ? [...extra, `max_read=${maxReadBytes}`] : extra, source };
 }
 
 /**
@@ -131,24 +138,29 @@ function toAbsolutePath(imagePath: string): string {
  * In a session of its own: signals of the terminal reach it through its starter only. Not so for an automounter: it lets
  * nobody but its own process group get at the mountpoint (Documentation/filesystems/autofs.rst), and there is no terminal.
  */
-function spawnDaemon(
+export function spawnDaemon(
   options: DaemonOptions,
   keys: readonly LayerKey[],
-  log: DaemonLog,
+  log: Pick<DaemonLog, 'stderr'>,
   hooks: StartHooks,
 ): ChildProcess {
   const entry = hooks.daemonEntry ?? new URL('./main.js', import.meta.url);
-  const daemon = spawn(process.execPath, [...SMALL_HEAP, fileURLToPath(entry), JSON.stringify(options)], {
+  const own = [process.execPath, ...SMALL_HEAP, fileURLToPath(entry), JSON.stringify(options)];
+  const [command = '', ...args] = [...(hooks.wrapper ?? []), ...own];
+  const daemon = spawn(command, args, {
     detached: findMount(options.mountpoint)?.fsType !== AUTOFS,
     // A working directory of a daemon would keep its file system busy.
     cwd: '/',
+    // TMPDIR may be relative to ours.
+    env: { ...process.env, TMPDIR: path.resolve(os.tmpdir()) },
     stdio: ['ignore', log.stderr, log.stderr, 'pipe', ...(options.hasKeys ? (['pipe'] as const) : [])],
   });
   if (options.hasKeys) sendKeys(daemon.stdio[KEYS_FD] as Writable, keys);
   return daemon;
 }
 
-async function waitUntilReady(daemon: ChildProcess, mountpoint: string): Promise<void> {
+/** @throws Qcow2fsError with what the daemon says, or MOUNT if it ends without a word. */
+export async function waitUntilReady(daemon: ChildProcess, mountpoint: string): Promise<void> {
   const failed = new Promise<never>((_, reject) => daemon.once('error', reject));
   const report = await Promise.race([readReport(reportPipe(daemon)), failed]);
   if (report?.isOk === true) return;
@@ -163,7 +175,7 @@ function reportPipe(daemon: ChildProcess): Readable {
 }
 
 /** As a shell tells it: 128 and the number of the signal that ended the process. */
-function exitCodeOf(daemon: ChildProcess): Promise<number> {
+export function exitCodeOf(daemon: ChildProcess): Promise<number> {
   return new Promise((resolve) => {
     daemon.on('exit', (code, signal) => {
       resolve(code ?? 128 + (signal === null ? 0 : os.constants.signals[signal]));

@@ -1,22 +1,25 @@
 /** `qcow2fs umount`. */
 
 import fs from 'node:fs';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { warn } from '../common/logging.ts';
 import { Qcow2fsError } from '../errors.ts';
+import { DEVICE } from '../fuse/device-file.ts';
 import { FSTYPE } from '../fuse/kernel-mount.ts';
 import { isRoot } from '../fuse/mounter.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
 import { unmountIdle, unmountLazily } from '../fuse/unmount.ts';
 import { isDead, requireOwnMount } from './check-mountpoint.ts';
-import { findDaemons, hasEnded } from './find-daemons.ts';
-import { describeMountUsers } from './mount-users.ts';
+import { exportOf, findDaemons, hasEnded } from './find-daemons.ts';
+import { describeMountUsers, isUsedForAMomentOnly } from './mount-users.ts';
 import { findMountAt } from './mountpoint-path.ts';
+import { listProcFolder, readProcLink } from './proc-files.ts';
 
 const POLL_MS = 10;
 /** A daemon ends some milliseconds after its mount; this is for a machine that is very busy. */
 const PATIENCE_MS = 10_000;
-/** How long a mount may be in use by nobody who can be seen. */
+/** How long a mount may be in use by nobody who can be seen, or who is about to end. */
 const BUSY_PATIENCE_MS = 2000;
 const BUSY_POLL_MS = 100;
 
@@ -38,8 +41,15 @@ export async function unmount(mountpoint: string): Promise<void> {
   }
   requireOwnMount(mount, 'unmount');
   const daemons = findDaemons(mount.mountpoint, mount.userId);
+  const daemon = daemons.at(-1);
+  const exported = daemon === undefined ? undefined : exportOf(daemon);
   await (isDead(mount) ? removeDead(mount) : removeLive(mount));
-  await waitForEnd(mount, daemons);
+  await waitForEnd(mount, daemon);
+  if (exported !== undefined && !fs.existsSync(exported.path)) {
+    throw new Qcow2fsError('IO', `${mountpoint} is unmounted, but ${exported.path} was not made: the log says why`, {
+      data: { mountpoint, file: exported.path },
+    });
+  }
 }
 
 async function removeDead(mount: Mount): Promise<void> {
@@ -52,13 +62,13 @@ async function removeLive(mount: Mount): Promise<void> {
   let { result, message } = await unmountIdle(mount);
   const deadline = Date.now() + BUSY_PATIENCE_MS;
   while (result === 'busy') {
-    const users = await describeMountUsers(mount);
-    if (users === '' && Date.now() < deadline) {
-      // Somebody who is gone already, or who just copies the mounts for a namespace of his own.
+    if (Date.now() < deadline && (await isUsedForAMomentOnly(mount))) {
+      // Or by somebody who is gone already, or who just copies the mounts for a namespace of his own.
       await sleep(BUSY_POLL_MS);
       ({ result, message } = await unmountIdle(mount));
       continue;
     }
+    const users = await describeMountUsers(mount);
     throw refuse(
       mountpoint,
       `it is in use by ${users === '' ? 'something that this user cannot see' : users}; close that and try again, or ` +
@@ -68,12 +78,14 @@ async function removeLive(mount: Mount): Promise<void> {
   if (result === 'failed') throw refuse(mountpoint, message);
 }
 
-/** A daemon of an older, detached mount on the same directory may still serve its last users: it is not waited for. */
-async function waitForEnd(mount: Mount, daemons: readonly number[]): Promise<void> {
-  const pid = daemons.at(-1);
+/**
+ * A daemon of an older, detached mount on the same directory may still serve its last users: it is not waited for. One that
+ * serves nobody any more and is still there has something to write, which takes as long as it takes.
+ */
+async function waitForEnd(mount: Mount, pid: number | undefined): Promise<void> {
   const deadline = Date.now() + PATIENCE_MS;
   while (pid !== undefined && !hasEnded(pid)) {
-    if (Date.now() > deadline) {
+    if (Date.now() > deadline && isServing(pid)) {
       throw new Qcow2fsError(
         'MOUNT',
         `${mount.mountpoint} is unmounted, but its daemon (pid ${pid}) still serves it to somebody: a container or service ` +
@@ -83,6 +95,12 @@ async function waitForEnd(mount: Mount, daemons: readonly number[]): Promise<voi
     }
     await sleep(POLL_MS);
   }
+}
+
+/** True while the process has the device open. It is our own user's, so its descriptors can be seen, unless it has ended. */
+function isServing(pid: number): boolean {
+  const folder = `/proc/${pid}/fd`;
+  return listProcFolder(folder).some((fd) => readProcLink(path.join(folder, fd)) === DEVICE);
 }
 
 function refuse(mountpoint: string, reason: string): Qcow2fsError {

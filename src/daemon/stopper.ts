@@ -4,7 +4,7 @@
  */
 
 import { createLogger, warn } from '../common/logging.ts';
-import { messageOf } from '../errors.ts';
+import { messageOf, Qcow2fsError } from '../errors.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
 import { unmountIdle, unmountLazily, unmountLazilyNow } from '../fuse/unmount.ts';
 import { describeMountUsers } from './mount-users.ts';
@@ -17,7 +17,9 @@ export class Stopper {
   /** Of the process, once the mount has ended. */
   exitCode = 0;
   readonly #mounting: Promise<{ readonly mount: Mount }>;
+  readonly #finishing = new AbortController();
   #stopCount = 0;
+  #hasMountEnded = false;
 
   /** From now on signals and uncaught errors lead here; before there is a mount they just end the process. */
   constructor(mounting: Promise<{ readonly mount: Mount }>) {
@@ -32,10 +34,20 @@ export class Stopper {
 
   /** Removes the mount, at the latest when its last user is gone. The second time at once, whatever that costs them. */
   stop(): void {
+    if (this.#hasMountEnded) {
+      this.#finishing.abort(new Qcow2fsError('IO', 'a signal has ended it'));
+      return;
+    }
     this.#stopCount++;
     void this.#mounting
       .then(({ mount }) => (this.#stopCount > 1 ? forceEnd(mount) : removeMount(mount)))
       .catch((error: unknown) => warn(`stopping failed: ${messageOf(error)}`));
+  }
+
+  /** From now on `stop` aborts the signal that this returns, for what is still to be done without the mount. */
+  mountEnded(): AbortSignal {
+    this.#hasMountEnded = true;
+    return this.#finishing.signal;
   }
 
   /** The workers do not depend on main: who has a file open can read on until it is closed. */

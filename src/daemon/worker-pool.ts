@@ -44,6 +44,8 @@ export interface WorkerPoolOptions {
   readonly entry: URL;
   readonly served: ServedImages;
   readonly options: ServeOptions;
+  /** A thread is gone, and may have left something half done. */
+  readonly onThreadEnd?: (threadId: number) => void;
 }
 
 interface PoolWorker {
@@ -131,7 +133,12 @@ export class WorkerPool {
     log('worker %d starts', slot);
     worker.thread.on('message', (message: WorkerMessage) => this.#onMessage(slot, worker, message));
     worker.thread.on('error', (error) => warn(`a worker thread crashed: ${messageOf(error)}`));
-    worker.thread.on('exit', (code) => this.#onExit(slot, worker, code));
+    // It is -1 once the thread has ended.
+    const { threadId } = worker.thread;
+    worker.thread.on('exit', (code) => {
+      this.#options.onThreadEnd?.(threadId);
+      this.#onExit(slot, worker, code);
+    });
   }
 
   #onMessage(slot: number, worker: PoolWorker, message: WorkerMessage): void {

@@ -6,7 +6,7 @@
 import { findLockHolder, findOpenWriter, holdsWriterLock, isOpenForWriting } from './find-writer.ts';
 import { readProcText } from './proc-files.ts';
 import { type Descriptor, type ImageIdentity, identifyImage, isListedAs } from './proc-identity.ts';
-import { decodeLocks, isWriterLock } from './proc-locks.ts';
+import { decodeLocks, isWriterLock, readLocks } from './proc-locks.ts';
 import { SearchLimit } from './search-limit.ts';
 
 export interface Writer {
@@ -50,18 +50,21 @@ export class WriterWatch {
     this.#openSearches = new SearchLimit(now);
   }
 
-  /** The writer of this moment; the same object while it is the same one. `hasChanged`: the image, since the last look. */
-  look(hasChanged: boolean): Writer | undefined {
+  /**
+   * The writer of this moment; the same object while it is the same one. `hasChanged`: the image, since the last look. `locks` is
+   * the list of a moment ago, where that is good enough.
+   */
+  look(hasChanged: boolean, locks?: string): Writer | undefined {
     this.#isChangeOpen ||= hasChanged;
-    const writer = this.#lookForLock() ?? this.#lookForOpenFile();
+    const writer = this.#lookForLock(locks) ?? this.#lookForOpenFile();
     if (writer !== undefined) this.#isChangeOpen = false;
     return writer;
   }
 
-  #lookForLock(): Writer | undefined {
+  #lookForLock(locks: string | undefined): Writer | undefined {
     const known = this.#locker;
     if (known?.descriptor !== undefined && holdsWriterLock(this.#image, known.descriptor)) return known.writer;
-    const lockCount = this.#countLocks() || (known === undefined ? 0 : this.#countLocks());
+    const lockCount = this.#countLocks(locks) || (known === undefined ? 0 : this.#countLocks());
     if (lockCount === 0) {
       this.#locker = undefined;
       this.#otherLockCount = 0;
@@ -75,9 +78,8 @@ export class WriterWatch {
    * The list is longer than what one read(2) gives, and the next one goes on at a position in it: a lock can be missed
    * because one before it was just removed (fs/locks.c, locks_start). So one that was there is looked for twice.
    */
-  #countLocks(): number {
-    const locks = decodeLocks(readProcText('/proc/locks') ?? '');
-    return locks.filter((lock) => isListedAs(this.#image, lock) && isWriterLock(lock)).length;
+  #countLocks(text = readLocks()): number {
+    return decodeLocks(text).filter((lock) => isListedAs(this.#image, lock) && isWriterLock(lock)).length;
   }
 
   #searchLocker(lockCount: number): void {

@@ -1,13 +1,13 @@
 /** The volumes of the states of an image, without a mount. */
 
+import { createHash } from 'node:crypto';
 import { decodeName } from '../common/names.ts';
 import { Qcow2fsError } from '../errors.ts';
 import { describeVolumes, type VolumesDescription, withoutVolumes } from './describe-volumes.ts';
 import { findState, stateIdOf, stateNamesOf } from './find-state.ts';
 import { ImageStatus } from './image-status.ts';
-import { type PassphraseSource, unlockImages, withKeys } from './layer-keys.ts';
-import type { ChainOptions } from './layers.ts';
-import { closeImage, type OpenImage, openSettledImage, snapshotsOf } from './open-image.ts';
+import { closeImage, type OpenImage, snapshotsOf } from './open-image.ts';
+import { openUnlockedImage, type UnlockOptions } from './open-unlocked.ts';
 import { StateFiles } from './state-files.ts';
 
 const CURRENT = 0;
@@ -25,9 +25,7 @@ export interface VolumesOfImage {
   readonly states: readonly VolumesOfState[];
 }
 
-export interface ListVolumesOptions {
-  readonly chain: ChainOptions;
-  readonly passphrasesOf: PassphraseSource;
+export interface ListVolumesOptions extends UnlockOptions {
   /** One state only, as `findState` takes it. */
   readonly state: string | undefined;
   /** Who writes to the image whose descriptor this is: its current state cannot be read then. */
@@ -45,10 +43,10 @@ export interface VolumeListing {
 /**
  * Looks at the disks of all states, or of one. With all of them, one that cannot be looked at has the reason in its
  * `volumeProblems`.
- * @throws Qcow2fsError as `openSettledImage`, `unlockImages` and `findState`; for one state also what reading it throws.
+ * @throws Qcow2fsError as `openUnlockedImage` and `findState`; for one state also what reading it throws.
  */
 export async function listVolumes(imagePath: string, options: ListVolumesOptions): Promise<VolumeListing> {
-  const image = await openUnlocked(imagePath, options);
+  const image = await openUnlockedImage(imagePath, options);
   try {
     const snapshots = snapshotsOf(image);
     const only = options.state === undefined ? undefined : findState(imagePath, snapshots, options.state);
@@ -73,20 +71,12 @@ export async function listVolumes(imagePath: string, options: ListVolumesOptions
   }
 }
 
-async function openUnlocked(imagePath: string, { chain, passphrasesOf }: ListVolumesOptions): Promise<OpenImage> {
-  const keys = await unlockImages([imagePath], passphrasesOf, chain);
-  try {
-    return await openSettledImage(imagePath, withKeys(keys), chain);
-  } finally {
-    for (const { key } of keys) key.fill(0);
-  }
-}
-
 /** Gives the volumes of a state; throws if they cannot be told. */
 function openStates(image: OpenImage, { writerOf }: ListVolumesOptions): (state: number) => VolumesDescription {
   const files = new StateFiles(image, new ImageStatus(ImageStatus.createMemory()));
   const file = image.layers[0]?.file;
   const writer = file === undefined ? undefined : writerOf(file.fd);
+  const share = shareAlike();
   return (state) => {
     if (state === CURRENT && writer !== undefined) {
       throw new Qcow2fsError(
@@ -95,7 +85,18 @@ function openStates(image: OpenImage, { writerOf }: ListVolumesOptions): (state:
         { data: { file: file?.path ?? null } },
       );
     }
-    return describeVolumes(files.volumes(state).list);
+    return share(describeVolumes(files.listVolumes(state)));
+  };
+}
+
+/** Gives the first of all descriptions that are alike, as those of most states are: there may be tens of thousands. */
+function shareAlike(): (description: VolumesDescription) => VolumesDescription {
+  const known = new Map<string, VolumesDescription>();
+  return (description) => {
+    const key = createHash('sha256').update(JSON.stringify(description)).digest('base64');
+    const alike = known.get(key);
+    if (alike === undefined) known.set(key, description);
+    return alike ?? description;
   };
 }
 

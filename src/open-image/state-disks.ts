@@ -53,10 +53,17 @@ export class StateDisks {
   disk(state: number): Disk {
     let disk = this.#disks[state];
     if (disk === undefined) {
-      disk = this.#createDisk(state);
+      disk = this.createDisk(state);
       this.#disks[state] = disk;
     }
     return disk;
+  }
+
+  /** As `disk`, but one that is not kept here: for who needs each of many once. */
+  createDisk(state: number): Disk {
+    return (
+      this.#disks[state] ?? (state === 0 ? this.#top.currentDisk() : this.#top.snapshotDisk(this.#snapshot(state)))
+    );
   }
 
   /** The current state as the file has it at the moment of each read, though somebody writes to it. */
@@ -77,10 +84,6 @@ export class StateDisks {
       this.#vmStates[state] = disk;
     }
     return disk;
-  }
-
-  #createDisk(state: number): Disk {
-    return state === 0 ? this.#top.currentDisk() : this.#top.snapshotDisk(this.#snapshot(state));
   }
 
   #snapshot(state: number): Snapshot {

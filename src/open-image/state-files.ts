@@ -1,6 +1,6 @@
 /** The disks of an open image as files that give exact bytes or errors, also while the image is written to. */
 
-import type { Disk } from '../disk/disk.ts';
+import type { Disk, Extent } from '../disk/disk.ts';
 import { seekData, seekHole } from '../disk/walk.ts';
 import { Qcow2fsError } from '../errors.ts';
 import type { MissingRanges } from '../storage/missing-ranges.ts';
@@ -32,8 +32,8 @@ const NO_GUARD: Guard = { confirm: () => true };
 
 const CURRENT = 0;
 
-/** `disk.raw` or `vmstate.bin` of a state. */
-export class StateFile {
+/** `disk.raw` or `vmstate.bin` of a state: its disk, of which nothing is believed before it is confirmed. */
+export class StateFile implements Disk {
   readonly #disk: Disk;
   readonly #guard: Guard;
   readonly #status: ImageStatus;
@@ -48,6 +48,11 @@ export class StateFile {
 
   get sizeBytes(): number {
     return this.#disk.sizeBytes;
+  }
+
+  /** @throws Qcow2fsError as `readAt`. */
+  extentAt(offset: number, maxLengthBytes: number, into: Extent): void {
+    this.exact(() => this.#disk.extentAt(offset, maxLengthBytes, into));
   }
 
   /**
@@ -81,6 +86,10 @@ export class StateFile {
   /** As `Disk.allocatedBytes`. */
   allocatedBytes(): number {
     return this.exact(() => this.#disk.allocatedBytes());
+  }
+
+  metadataBytes(): number {
+    return this.exact(() => this.#disk.metadataBytes());
   }
 
   /**
@@ -180,12 +189,23 @@ export class StateFiles {
     return volumes;
   }
 
+  /**
+   * As the list of `volumes`, but nothing of it is kept here: for who looks at many states, each once.
+   * @throws Qcow2fsError as `volumes`.
+   */
+  listVolumes(state: number): VolumeList {
+    return this.isVolatile(state) ? NO_VOLUMES.list : this.#findList(state, this.#disks.createDisk(state));
+  }
+
   #findVolumes(state: number): StateVolumes {
+    const list = this.#findList(state, this.#disks.disk(state));
+    const files = list.volumes.map(({ disk }) => new StateFile(disk, this.#guard, this.#status, state));
+    return { list, files };
+  }
+
+  #findList(state: number, disk: Disk): VolumeList {
     this.#guard.requireNotBusy(state);
-    const file = (disk: Disk) => new StateFile(disk, this.#guard, this.#status, state);
-    const disk = this.#disks.disk(state);
-    const list = file(disk).exact(() => findVolumes(disk));
-    return { list, files: list.volumes.map((volume) => file(volume.disk)) };
+    return new StateFile(disk, this.#guard, this.#status, state).exact(() => findVolumes(disk));
   }
 
   /** @throws Qcow2fsError STALE or BUSY: what the state holds cannot be told now. */

@@ -52,6 +52,16 @@ export interface StateFile {
   allocatedBytes(): number;
 }
 
+/** One whose bytes can be changed. */
+export interface WritableStateFile extends StateFile {
+  /** Milliseconds since 1970 of the last change; 0 if there was none. */
+  readonly writtenAtMs: number;
+  /** As `WritableDisk`. */
+  writeAt(source: Buffer, sourceOffset: number, offset: number, length: number): void;
+  discardAt(offset: number, length: number): void;
+  sync(): void;
+}
+
 /** A volume, with the names that it is known by besides; each latin1, undefined if it has none. */
 export interface VolumeEntry {
   readonly name: string;
@@ -77,6 +87,6 @@ export interface Contents {
   requireReadable(state: number): void;
   /** The bytes of `image.json`. */
   imageJson(): Buffer;
-  /** The bytes of a state's `info.json`. */
+  /** The bytes of a state's `info.json`, the same ones each time. @throws Qcow2fsError BUSY, STALE: they cannot be told now. */
   infoJson(state: number): Buffer;
 }

@@ -91,7 +91,7 @@ export class Tree implements FileSystem {
     const state = this.#stateOf(node);
     // What describes a state is as little to be relied on as the state.
     if (state !== NO_STATE) this.#contents.requireReadable(state);
-    if (!this.#isFromImage(node)) return 'steady';
+    if (!this.#isFromImage(node)) return slotOf(node) === SLOT.info ? 'volatile' : 'steady';
     this.#file(node);
     return this.#contents.isVolatile(state) ? 'volatile' : 'steady';
   }
@@ -139,6 +139,11 @@ export class Tree implements FileSystem {
     let totalBytes = currentSizeBytes;
     for (const { sizeBytes } of snapshots) totalBytes += sizeBytes;
     return { totalBytes, nodeCount: 8 + snapshots.length * 5 };
+  }
+
+  /** The file of the image that a node is; undefined for any other node. */
+  stateFile(node: NodeId): StateFile | undefined {
+    return this.#isFromImage(node) ? this.#file(node) : undefined;
   }
 
   /** The state that a node is of: 0 for the current one, n for a snapshot, or `NO_STATE`. */
@@ -239,7 +244,7 @@ export class Tree implements FileSystem {
 
   #sizeBytes(node: NodeId, kind: NodeKind): number {
     if (kind === 'symlink') return this.readlink(node).length;
-    if (!this.#isFromImage(node)) return this.#text(node).length;
+    if (!this.#isFromImage(node)) return this.#textBytes(node);
     const state = this.#stateOf(node);
     if (slotOf(node) === SLOT.vmState) return this.#vmStateBytes(state);
     if (slotOf(node) !== SLOT.disk) return this.#file(node).sizeBytes;
@@ -252,6 +257,19 @@ export class Tree implements FileSystem {
       return this.#file(node).allocatedBytes();
     } catch (error) {
       if (error instanceof Qcow2fsError) return sizeBytes;
+      throw error;
+    }
+  }
+
+  /**
+   * 0 where the text cannot be told now, as for the files of proc(5). No reader takes that for its end: the text of a state is
+   * not cached, since the kernel reads from its cache only as far as the size that it knows.
+   */
+  #textBytes(node: NodeId): number {
+    try {
+      return this.#text(node).length;
+    } catch (error) {
+      if (error instanceof Qcow2fsError && error.code !== 'NOT_FOUND') return 0;
       throw error;
     }
   }

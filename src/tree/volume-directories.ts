@@ -27,6 +27,12 @@ const LINK_DIRECTORIES: readonly LinkDirectory[] = [
   },
 ];
 
+/** The names of the files in `volumes/` for volumes with these names, in their order (both latin1). */
+export function volumeFileNames(names: readonly string[]): string[] {
+  // One that comes later has its place behind its name: volume groups may have the same name.
+  return toFileNames(names.map((name, index) => ({ name: `${name}${ENDING}`, id: String(index + 1) })));
+}
+
 export class VolumeDirectories {
   readonly #block: number;
   readonly #volumes: readonly VolumeEntry[];
@@ -36,9 +42,7 @@ export class VolumeDirectories {
   constructor(block: number, volumes: readonly VolumeEntry[]) {
     this.#block = block;
     this.#volumes = volumes;
-    // One that comes later has its place behind its name: volume groups may have the same name.
-    const entries = volumes.map(({ name }, index) => ({ name: `${name}${ENDING}`, id: String(index + 1) }));
-    this.#fileNames = toFileNames(entries);
+    this.#fileNames = volumeFileNames(volumes.map(({ name }) => name));
   }
 
   /** `volumes/` itself. */

@@ -2,7 +2,8 @@
 
 import fs from 'node:fs';
 import path from 'node:path';
-import { closeServedImage, createTree, openServedImage } from '../../src/daemon/served-image.ts';
+import { closeServedImage, openServedImage } from '../../src/daemon/served-image.ts';
+import { createTree } from '../../src/daemon/served-tree.ts';
 import { NO_CHAIN_OPTIONS } from '../../src/open-image/layers.ts';
 import { asOrdinaryUser, ordinaryUser } from '../support/ordinary-user.ts';
 import { runCommand } from '../support/run-command.ts';

@@ -242,3 +242,14 @@ function changeTable(path: string, change: (one: Buffer, other: Buffer) => [Buff
   Buffer.concat(change(one, other)).copy(bytes, start);
   fs.writeFileSync(path, bytes);
 }
+
+test('what was found in a state is known as long as the state is there', () =>
+  withFollowed(async ({ path, first, next }) => {
+    first.contents.volumeCounts.set([1, 2, 3, 4]);
+    deleteSnapshot(path, 'a');
+    createSnapshot(path, 'd');
+    const second = await next(first);
+    expect(blocksOf(second)).toMatchObject({ b: blocksOf(first).b, c: blocksOf(first).c });
+    expect([...second.contents.volumeCounts]).toEqual([0, 3, 4, 0]);
+    expect([...(await next(second)).contents.volumeCounts]).toEqual([0, 3, 4, 0]);
+  }));

@@ -5,11 +5,11 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { ImageWatch } from '../../src/daemon/image-watch.ts';
 import {
   closeServedImage,
-  createTree,
   openServedImage,
   retireServedImage,
   type ServedImage,
 } from '../../src/daemon/served-image.ts';
+import { createTree } from '../../src/daemon/served-tree.ts';
 import { type FileSystem, type NodeId, ROOT_NODE_ID } from '../../src/filesystem/file-system.ts';
 import { collectWarnings } from '../fuse/wire-bytes.ts';
 import { createImage, createSnapshot, deleteSnapshot, runQemuIo } from '../oracle/qemu.ts';

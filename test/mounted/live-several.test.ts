@@ -12,6 +12,7 @@ import {
   currentDisk,
   FAR,
   fillDisk,
+  type LiveMount,
   letterAt,
   letterOf,
   makeLiveImage,
@@ -22,14 +23,35 @@ import {
 } from './live.ts';
 import { diskFile } from './state-files.ts';
 
+interface TwoImages {
+  readonly live: LiveMount;
+  /** Where `live.image` is shown. */
+  readonly first: string;
+  /** The other image. */
+  readonly second: string;
+  /** Where that is shown. */
+  readonly other: string;
+}
+
+/** Runs `body` with two images of `makeLiveImage` in one mount. */
+function withTwoImages(transport: string, body: (images: TwoImages) => Promise<void>): Promise<void> {
+  return withLiveImage(async (live) => {
+    const second = makeLiveImage(path.join(live.folder, 'second.qcow2'));
+    live.mount(['--transport', transport], [live.image, second]);
+    await body({
+      live,
+      second,
+      first: path.join(live.mountpoint, 'disk'),
+      other: path.join(live.mountpoint, 'second'),
+    });
+    live.unmount();
+  });
+}
+
 test.each(['kernel', 'fuse-native'])(
   'one of several images changes, and nothing happens to the others: %s',
   (transport) =>
-    withLiveImage(async (live) => {
-      const second = makeLiveImage(path.join(live.folder, 'second.qcow2'));
-      live.mount(['--transport', transport], [live.image, second]);
-      const [first, other] = ['disk', 'second'].map((name) => path.join(live.mountpoint, name));
-      if (first === undefined || other === undefined) return;
+    withTwoImages(transport, async ({ live, first, second, other }) => {
       const inodes = () =>
         [snapshotDisk(other, 'monday'), currentDisk(other), path.join(other, 'image.json')].map(
           (file) => fs.statSync(file).ino,
@@ -51,18 +73,13 @@ test.each(['kernel', 'fuse-native'])(
           await waitUntilFollowed(other, second);
         }),
       );
-      live.unmount();
     }),
 );
 
 test.each(['kernel', 'fuse-native'])(
   'an image whose path leads into its own mount is not looked for there, and the others are followed: %s',
   (transport) =>
-    withLiveImage(async (live) => {
-      const second = makeLiveImage(path.join(live.folder, 'second.qcow2'));
-      live.mount(['--transport', transport], [live.image, second]);
-      const [first, other] = ['disk', 'second'].map((name) => path.join(live.mountpoint, name));
-      if (first === undefined || other === undefined) return;
+    withTwoImages(transport, async ({ live, first, second, other }) => {
       const moved = `${live.image}.moved`;
       fs.renameSync(live.image, moved);
       fs.symlinkSync(snapshotDisk(other, 'monday'), live.image);
@@ -75,7 +92,6 @@ test.each(['kernel', 'fuse-native'])(
       fs.renameSync(moved, live.image);
       createSnapshot(live.image, 'back');
       await waitUntilFollowed(first, live.image);
-      live.unmount();
     }),
 );
 

@@ -128,6 +128,35 @@ function cachedBytes(file: string): number {
   return Number(runCommand('fincore', ['--bytes', '--noheadings', '--output', 'RES', file]).trim());
 }
 
+test('what describes a snapshot is read as it was, or not at all, while the snapshot is deleted', () =>
+  withLiveMount(async ({ image, mountpoint }) => {
+    const names = ['monday', 'tuesday'];
+    for (let index = 0; index < 8; index++) {
+      createSnapshot(image, `more${index}`);
+      names.push(`more${index}`);
+    }
+    await waitUntilFollowed(mountpoint, image);
+    const files = names.map((name) => {
+      const file = path.join(mountpoint, 'snapshots', name, 'info.json');
+      return { name, text: fs.readFileSync(file, 'utf8'), fd: fs.openSync(file, 'r') };
+    });
+    const buffer = Buffer.alloc(64 * 1024);
+    try {
+      for (const { name, text, fd } of files) {
+        deleteSnapshot(image, name);
+        do {
+          let shown = '';
+          const error = errorOf(() => {
+            shown = buffer.toString('utf8', 0, fs.readSync(fd, buffer, 0, buffer.length, 0));
+          });
+          expect(error ?? shown, name).toBe(error === undefined ? text : 'ESTALE');
+        } while (fs.existsSync(path.join(mountpoint, 'snapshots', name)));
+      }
+    } finally {
+      for (const { fd } of files) fs.closeSync(fd);
+    }
+  }));
+
 test('an open directory stream tells each snapshot that stays just once', () =>
   withLiveMount(async ({ image, mountpoint }) => {
     for (let index = 0; index < 20; index++) createSnapshot(image, `s${index}`);

@@ -14,6 +14,7 @@ import { daemonOf, REAL_DAEMON, withPlace } from '../daemon/mounting.ts';
 import { createSnapshot, deleteSnapshot, runQemuIo } from '../oracle/qemu.ts';
 import { Random } from '../oracle/random.ts';
 import { runMachine } from '../oracle/vm-state.ts';
+import { countDescriptors } from '../support/descriptors.ts';
 import { sha256OfFile } from '../support/hash.ts';
 import { runCommand, tryCommand } from '../support/run-command.ts';
 
@@ -202,7 +203,7 @@ interface Resources {
 function resourcesOf(pid: number): Resources {
   const kibibytes = /^VmRSS:\s+(\d+) kB$/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
   return {
-    fds: fs.readdirSync(`/proc/${pid}/fd`).length,
+    fds: countDescriptors(pid),
     threads: fs.readdirSync(`/proc/${pid}/task`).length,
     residentBytes: Number(kibibytes) * 1024,
   };

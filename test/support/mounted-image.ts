@@ -23,13 +23,31 @@ export async function withMount<Result>(
   body: (mountpoint: string) => Result | Promise<Result>,
   { options = [] }: MountOptions = {},
 ): Promise<Awaited<Result>> {
+  return withMountBy(imagePath, (mountpoint) => ['mount', ...options, imagePath, mountpoint], body);
+}
+
+/** As `withMount`, with a scratch view of a state. */
+export async function withScratch<Result>(
+  imagePath: string,
+  state: string,
+  body: (mountpoint: string) => Result | Promise<Result>,
+  { options = [] }: MountOptions = {},
+): Promise<Awaited<Result>> {
+  return withMountBy(imagePath, (mountpoint) => ['scratch', ...options, imagePath, state, mountpoint], body);
+}
+
+async function withMountBy<Result>(
+  imagePath: string,
+  toArguments: (mountpoint: string) => readonly string[],
+  body: (mountpoint: string) => Result | Promise<Result>,
+): Promise<Awaited<Result>> {
   const before = fingerprint(imagePath);
   const result = await withTemporaryFolder(async (folder) => {
     // Other users must get as far as the mount: what they meet there is its own matter.
     fs.chmodSync(folder, 0o755);
     const mountpoint = `${folder}/mnt`;
     fs.mkdirSync(mountpoint);
-    runCommand(QCOW2FS, ['mount', ...options, imagePath, mountpoint]);
+    runCommand(QCOW2FS, toArguments(mountpoint));
     return whileMounted(mountpoint, body);
   });
   const after = fingerprint(imagePath);

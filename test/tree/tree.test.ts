@@ -47,7 +47,10 @@ beforeEach(() => {
       if (isStale) throw new Qcow2fsError('STALE', 'changed');
     },
     imageJson: () => Buffer.from('image'),
-    infoJson: (state) => Buffer.from(`state ${state}`),
+    infoJson: (state) => {
+      if (isStale) throw new Qcow2fsError('STALE', 'changed');
+      return Buffer.from(`state ${state}`);
+    },
   };
   tree = new Tree(
     {
@@ -207,6 +210,14 @@ describe('when the image was changed', () => {
     isStale = true;
     expect(catchError(() => tree.open(info)).code).toBe('STALE');
     tree.open(node('image.json'));
+  });
+
+  test('what describes the state is not read either, and its size is that of a file that has to be read to its end', () => {
+    const info = node('snapshots', 'monday', 'info.json');
+    expect(tree.open(info)).toBe('volatile');
+    isStale = true;
+    expect(catchError(() => tree.read(info, Buffer.alloc(8), 0, 0, 8)).code).toBe('STALE');
+    expect(tree.attributes(info).sizeBytes).toBe(0);
   });
 
   test('a stat still answers, with an allocation that hides nothing', () => {

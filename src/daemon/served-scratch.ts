@@ -1,0 +1,113 @@
+/** Composition: one state of a served image with a delta over it. */
+
+import { warn } from '../common/logging.ts';
+import { messageOf, Qcow2fsError } from '../errors.ts';
+import { findState } from '../open-image/find-state.ts';
+import { snapshotsOf } from '../open-image/open-image.ts';
+import { ScratchFiles } from '../open-image/scratch-files.ts';
+import type { StateFiles } from '../open-image/state-files.ts';
+import { stateIdentity } from '../open-image/state-identity.ts';
+import { Delta } from '../overlay/delta.ts';
+import type { DeltaMemory } from '../overlay/delta-memory.ts';
+import { closeDelta, createTemporaryDelta, openKeptDelta } from '../overlay/open-delta.ts';
+import { StateRoot, stateDirectoryNode } from '../tree/state-root.ts';
+import { deltaPathOf } from './export-scratch.ts';
+import type { ScratchOptions } from './mount-options.ts';
+import type { ServedImage } from './served-image.ts';
+import { createTree, stateFilesOf, stateOfBlock, type TreeFiles } from './served-tree.ts';
+
+/** Plain data, as all that is served. */
+export interface ServedScratch {
+  /** The block of inode numbers of the state, by which it is found again when the image is opened anew. */
+  readonly block: number;
+  readonly delta: DeltaMemory;
+}
+
+const CURRENT = 0;
+
+/**
+ * Finds the state and makes or opens its delta.
+ * @throws Qcow2fsError NOT_FOUND, USAGE as `findState`; BUSY for the current state of an image that is written to; what the delta
+ * throws.
+ */
+export async function openScratch(served: ServedImage, options: ScratchOptions): Promise<ServedScratch> {
+  const { image, imagePath } = served;
+  const state = findState(imagePath, snapshotsOf(image), options.state);
+  const files = stateFilesOf(served);
+  requireReadable(served, files, state);
+  const { sizeBytes } = files.disk(state);
+  const size = { sizeBytes, maxBytes: options.maxDeltaBytes };
+  const deltaPath = deltaPathOf(options);
+  const delta =
+    deltaPath === undefined
+      ? createTemporaryDelta(size)
+      : await openKeptDelta(deltaPath, {
+          ...size,
+          imagePath,
+          stateText: options.state,
+          identity: stateIdentity(image, state),
+        });
+  return { block: blockOfState(served, state), delta };
+}
+
+/** @throws Qcow2fsError as `StateFiles.requireReadable`, but with what helps here: a base must not change. */
+function requireReadable({ imagePath }: ServedImage, files: StateFiles, state: number): void {
+  try {
+    files.requireReadable(state);
+  } catch (cause) {
+    if (!(cause instanceof Qcow2fsError) || cause.code !== 'BUSY') throw cause;
+    throw new Qcow2fsError(
+      'BUSY',
+      `${imagePath} is being written to: a scratch view of its current state cannot be had meanwhile; make one of a snapshot`,
+      { cause },
+    );
+  }
+}
+
+/** The file system over it; any thread can have one. */
+export function createScratchFileSystem(served: ServedImage, scratch: ServedScratch, isOutline: boolean): StateRoot {
+  const state = stateOfBlock(served, scratch.block);
+  if (state === undefined) return new StateRoot(createTree(served, { isOutline: true }), undefined, served.ownership);
+  const tree = createTree(served, { isOutline, files: scratchTreeFiles(served, scratch, state), isDiskOnly: true });
+  return new StateRoot(tree, stateDirectoryNode(scratch.block, state === CURRENT), served.ownership);
+}
+
+let isToldGone = false;
+
+/** Tells in the log, once, that the state is gone: who uses the view only gets ESTALE. */
+export function tellIfGone(served: ServedImage, { block }: ServedScratch, stateText: string): void {
+  if (isToldGone || stateOfBlock(served, block) !== undefined) return;
+  isToldGone = true;
+  warn(
+    `${served.imagePath}: ${stateText} was deleted or written to, so that its scratch view is empty now: unmount it`,
+  );
+}
+
+/** What cannot be kept is told in the log: nobody is left who could be given an error. */
+export function closeScratch({ delta }: ServedScratch): void {
+  try {
+    closeDelta(delta);
+  } catch (error) {
+    warn(messageOf(error));
+  }
+}
+
+/** Only the one state is shown: the others stay what they are. */
+function scratchTreeFiles(served: ServedImage, { delta }: ServedScratch, state: number): TreeFiles {
+  const files = stateFilesOf(served);
+  const scratch = new ScratchFiles(files, state, new Delta(delta));
+  const isScratch = (each: number) => each === state;
+  return {
+    disk: (each) => (isScratch(each) ? scratch.disk : files.disk(each)),
+    volumes: (each) => (isScratch(each) ? scratch.volumes() : files.volumes(each)),
+    vmState: (each) => files.vmState(each),
+    isVolatile: () => true,
+    requireReadable: (each) => files.requireReadable(each),
+  };
+}
+
+function blockOfState({ contents: { blocks, places } }: ServedImage, state: number): number {
+  const block = state === CURRENT ? blocks.current : blocks.snapshots[places.indexOf(state - 1)];
+  if (block === undefined) throw new Qcow2fsError('INTERNAL', `state ${state} has no inode numbers`);
+  return block;
+}

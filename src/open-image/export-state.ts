@@ -1,0 +1,99 @@
+/** A state of an image as a qcow2 file of its own. */
+
+import fs from 'node:fs';
+import type { Disk } from '../disk/disk.ts';
+import { Qcow2fsError } from '../errors.ts';
+import { Delta } from '../overlay/delta.ts';
+import { closeDelta, openKeptDelta } from '../overlay/open-delta.ts';
+import { type ExportedFile, exportView, toOverlayBase, type ViewExport } from './export-view.ts';
+import { findState, stateIdOf } from './find-state.ts';
+import { ImageStatus } from './image-status.ts';
+import { closeImage, type OpenImage, snapshotsOf } from './open-image.ts';
+import { openUnlockedImage, type UnlockOptions } from './open-unlocked.ts';
+import { ScratchFiles } from './scratch-files.ts';
+import { StateFiles } from './state-files.ts';
+import { stateIdentity } from './state-identity.ts';
+
+const CURRENT = 0;
+
+export interface ExportOptions extends UnlockOptions, Omit<ViewExport, 'view' | 'base'> {
+  /** As `findState` takes it. */
+  readonly state: string;
+  /** The changes of a scratch view that was kept: those are exported too. */
+  readonly deltaPath?: string | undefined;
+  /** All of the disk, in place of what differs from the current state of the image. */
+  readonly isFlat: boolean;
+  /** Who writes to the image whose descriptor this is: its current state cannot be read then. */
+  readonly writerOf: (fd: number) => string | undefined;
+}
+
+export interface ExportedState extends ExportedFile {
+  /** The absolute path of the image, if that is the backing file. */
+  readonly backingName: string | undefined;
+  /** True if what is in the file came from an encrypted one, also in part. */
+  readonly wasEncrypted: boolean;
+  /** Damage of the image itself. */
+  readonly problems: readonly string[];
+}
+
+/** @throws Qcow2fsError as `openUnlockedImage`, `findState`, `openKeptDelta`, `toOverlayBase` and `exportView`. */
+export async function exportState(imagePath: string, options: ExportOptions): Promise<ExportedState> {
+  const image = await openUnlockedImage(imagePath, options);
+  try {
+    const state = findState(imagePath, snapshotsOf(image), options.state);
+    const files = new StateFiles(image, new ImageStatus(ImageStatus.createMemory()));
+    const writer = writerTo(image, options);
+    if (state === CURRENT && writer !== undefined) throw busy(imagePath, writer);
+    const base = options.isFlat ? undefined : toOverlayBase(image, files, options.chain, writer);
+    const { path, onProgress, signal, deltaPath } = options;
+    const exported = await withView(image, files, state, deltaPath, (view) =>
+      exportView({ path, base, view, ...(onProgress && { onProgress }), ...(signal && { signal }) }),
+    );
+    return {
+      ...exported,
+      backingName: base?.name,
+      wasEncrypted: image.keys.some((key) => key !== undefined),
+      problems: image.problems,
+    };
+  } finally {
+    closeImage(image);
+  }
+}
+
+async function withView<Result>(
+  image: OpenImage,
+  files: StateFiles,
+  state: number,
+  deltaPath: string | undefined,
+  use: (view: Disk) => Promise<Result>,
+): Promise<Result> {
+  const disk = files.disk(state);
+  if (deltaPath === undefined) return use(disk);
+  const imagePath = image.layers[0]?.file.path ?? '';
+  // It would be made.
+  if (!fs.existsSync(deltaPath)) {
+    throw new Qcow2fsError('NOT_FOUND', `${deltaPath}: no such file`, { data: { file: deltaPath } });
+  }
+  const delta = await openKeptDelta(deltaPath, {
+    ...{ imagePath, sizeBytes: disk.sizeBytes, maxBytes: Number.MAX_SAFE_INTEGER },
+    ...{ stateText: stateIdOf(snapshotsOf(image).at(state - 1)?.entry), identity: stateIdentity(image, state) },
+  });
+  try {
+    return await use(new ScratchFiles(files, state, new Delta(delta)).view);
+  } finally {
+    closeDelta(delta);
+  }
+}
+
+function writerTo({ layers }: OpenImage, { writerOf }: ExportOptions): string | undefined {
+  const file = layers[0]?.file;
+  return file === undefined ? undefined : writerOf(file.fd);
+}
+
+function busy(imagePath: string, writer: string): Qcow2fsError {
+  return new Qcow2fsError(
+    'BUSY',
+    `${imagePath} is written to by ${writer}: its current state cannot be read meanwhile, its snapshots can`,
+    { data: { file: imagePath } },
+  );
+}
