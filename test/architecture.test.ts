@@ -15,16 +15,22 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   raw: ['disk', 'storage'],
   luks: ['storage'],
   volumes: ['disk'],
+  // What was written to a disk is a disk of its own over it.
+  overlay: ['disk'],
   qcow2: ['disk', 'luks', 'storage'],
   filesystem: [],
   tree: ['filesystem', 'disk'],
   fuse: ['filesystem'],
   'fuse-native': ['filesystem'],
-  'open-image': ['disk', 'luks', 'storage', 'raw', 'qcow2', 'volumes'],
+  'open-image': ['disk', 'luks', 'storage', 'raw', 'qcow2', 'volumes', 'overlay'],
   // The daemon tells snapshots apart from one state of the image to the next.
-  daemon: ['disk', 'filesystem', 'tree', 'fuse', 'fuse-native', 'open-image', 'qcow2', 'storage', 'volumes'],
+  daemon: [
+    ...['disk', 'filesystem', 'tree', 'fuse', 'fuse-native', 'open-image', 'overlay', 'qcow2', 'storage', 'volumes'],
+  ],
+  // What the daemon shows is used through its mount; the names of files are those of the tree.
+  exec: ['daemon', 'open-image', 'tree'],
   demo: [],
-  cli: ['daemon', 'demo', 'open-image'],
+  cli: ['daemon', 'demo', 'exec', 'open-image'],
 };
 
 const files = fs
@@ -77,7 +83,8 @@ test('only the storage room opens or reads files of the image', () => {
   const readers = files.filter((file) =>
     /\b(openSync|readSync)\(/.test(fs.readFileSync(path.join(SOURCE, file), 'utf8')),
   );
-  const others = readers.filter((file) => !['storage', 'fuse', 'daemon', 'demo'].includes(roomOf(file)));
+  // The overlay room opens and reads files of its own, which hold what was written over an image.
+  const others = readers.filter((file) => !['storage', 'fuse', 'daemon', 'demo', 'overlay'].includes(roomOf(file)));
   // Passphrases are no part of the image.
   expect(others).toEqual(['cli/passphrases.ts', 'cli/prompt-passphrase.ts']);
 });
@@ -85,4 +92,11 @@ test('only the storage room opens or reads files of the image', () => {
 test('nothing opens an image for writing', () => {
   const text = fs.readFileSync(path.join(SOURCE, 'storage/file-storage.ts'), 'utf8');
   expect(text.match(/openSync\([^)]*\)/g)).toEqual(['openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK)']);
+});
+
+test('a file that is written to is a new one', () => {
+  const text = fs.readFileSync(path.join(SOURCE, 'storage/new-file.ts'), 'utf8');
+  expect(text.match(/openSync\([^)]*\)/g)).toEqual([
+    'openSync(path, fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL, MODE)',
+  ]);
 });

@@ -7,9 +7,12 @@ import { runDemo } from '../demo/run-demo.ts';
 import { append } from './chain-options.ts';
 import { type CheckFlags, checkCommand } from './check-command.ts';
 import { type DescribeOptions, infoCommand } from './describe-commands.ts';
+import { addExecCommand } from './exec-command.ts';
+import { addExportCommand } from './export-command.ts';
 import { addListCommand } from './list-command.ts';
 import { addMountCommand } from './mount-command.ts';
 import { type ChainFlags, toChainOptions } from './mount-flags.ts';
+import { addScratchCommand } from './scratch-command.ts';
 
 /** The program; `exit` is called with the exit code of a command that has more to say than that it is done. */
 export function createProgram(exit: (code: number) => void): Command {
@@ -30,6 +33,10 @@ export function createProgram(exit: (code: number) => void): Command {
 
   addListCommand(program);
 
+  addScratchCommand(program, exit);
+
+  addExecCommand(program, exit);
+
   program
     .command('info')
     .description('show the header, features, backing chain and problems of IMAGE')
@@ -47,6 +54,8 @@ export function createProgram(exit: (code: number) => void): Command {
     .option('--json', 'print one JSON object')
     .addHelpText('after', '\nExit codes: 0 clean, 1 not (fully) checked, 2 corrupt or wrong usage, 3 leaks only.')
     .action((image: string, flags: CheckFlags) => exit(checkCommand(image, flags)));
+
+  addExportCommand(program);
 
   program
     .command('demo')

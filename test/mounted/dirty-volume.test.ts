@@ -7,6 +7,7 @@ import { withMount } from '../support/mounted-image.ts';
 import { runCommand, tryCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 import { MIB } from '../volumes/partitioned-disk.ts';
+import { writeDirtyDisk } from './dirty-disk.ts';
 
 const CASES = [
   { type: 'ext4', mkfs: ['mkfs.ext4', '-q'], sizeBytes: 32 * MIB, stale: 'noload' },
@@ -18,25 +19,6 @@ function listMounted(file: string, options: string, folder: string): string[] | 
   if (tryCommand('mount', ['-o', options, file, folder]).status !== 0) return undefined;
   try {
     return fs.readdirSync(folder).filter((name) => name.endsWith('.txt'));
-  } finally {
-    runCommand('umount', [folder]);
-  }
-}
-
-/** The disk of a machine at a moment when what it wrote last is in the journal only: `new.txt`. */
-function writeDirtyDisk(raw: string, copy: string, folder: string, { mkfs, sizeBytes }: (typeof CASES)[number]): void {
-  const [command, ...args] = mkfs;
-  fs.writeFileSync(raw, '');
-  fs.truncateSync(raw, sizeBytes);
-  runCommand(command, [...args, raw]);
-  runCommand('mount', ['-o', 'loop', raw, folder]);
-  try {
-    fs.writeFileSync(`${folder}/old.txt`, 'old');
-    // Unfreezing leaves all that was written until then in its place.
-    runCommand('fsfreeze', ['--freeze', folder]);
-    runCommand('fsfreeze', ['--unfreeze', folder]);
-    fs.writeFileSync(`${folder}/new.txt`, 'new', { flush: true });
-    runCommand('cp', ['--sparse=always', raw, copy]);
   } finally {
     runCommand('umount', [folder]);
   }

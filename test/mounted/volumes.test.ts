@@ -226,7 +226,22 @@ describe('while the image changes', () => {
         expect(errorOf(() => fs.readdirSync(volumesOf(mountpoint, 'snapshots/monday')))).toBe('ENOENT');
         expect(letterOf(fd, 13 * MIB)).toBe('ESTALE');
       });
-      expect(labelsOf(mountpoint, 'current')).toBe('new');
+      // Busy for as long as it is not sure that whoever deleted it has gone.
+      await waitUntil(() => labelsOf(mountpoint, 'current') === 'new');
+    }));
+
+  it('what the page cache has of a volume goes with its snapshot, and stays when another one is deleted', () =>
+    withSmallMount(async ({ image: small, mountpoint }) => {
+      createSnapshot(small, 'tuesday');
+      await waitUntil(() => labelsOf(mountpoint, 'snapshots/tuesday') === 'new');
+      await whileOpen(path.join(volumesOf(mountpoint, 'snapshots/monday'), 'p1.raw'), async (fd) => {
+        expect(letterOf(fd, 0)).toBe('zero');
+        deleteSnapshot(small, 'tuesday');
+        await waitUntil(() => !fs.existsSync(snapshotDisk(mountpoint, 'tuesday')));
+        expect(letterOf(fd, 0)).toBe('zero');
+        deleteSnapshot(small, 'monday');
+        await waitUntil(() => letterOf(fd, 0) === 'ESTALE');
+      });
     }));
 
   it('the volumes of the current state are those of the new table, and those of snapshots stay', () =>

@@ -1,0 +1,82 @@
+/** Runs a command in the file system of one state, as it is after its recovery. Nothing is left of it afterwards. */
+
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { startPrivateDaemon } from '../daemon/private-daemon.ts';
+import { messageOf, Qcow2fsError } from '../errors.ts';
+import type { LayerKey } from '../open-image/layer-keys.ts';
+import type { ChainOptions } from '../open-image/layers.ts';
+import { daemonWrapper, mayMountDevices } from './namespaces.ts';
+import { type CommandStreams, runInside } from './run-inside.ts';
+import type { StopSignals } from './stop-signals.ts';
+
+/** What is run, and in what. */
+export interface ExecTask {
+  readonly imagePath: string;
+  readonly chain: ChainOptions;
+  /** Of the image; stay as they are. */
+  readonly keys: readonly LayerKey[];
+  /** Its name, label or UUID; null for the only one that can be mounted. */
+  readonly volume: string | null;
+  readonly command: readonly string[];
+  readonly maxDeltaBytes: number;
+}
+
+export interface ExecHooks {
+  readonly streams: CommandStreams;
+  readonly signals: StopSignals;
+  /** Called with each line of what goes wrong while the state is read. */
+  readonly onMessage: (line: string) => void;
+}
+
+/** In a user namespace nobody may write to a file of a user that it does not know (fs/namei.c, inode_permission). */
+const OWNERSHIP = { uid: 0, gid: 0 };
+
+/**
+ * Returns the exit code of the command; of a signal, if one came before the command was started.
+ * @param state as `findState` takes it
+ * @throws Qcow2fsError if the command could not be started: IO, and as `startPrivateDaemon` and `runInside`.
+ */
+export async function runInState(
+  { imagePath, chain, keys, volume, command, maxDeltaBytes }: ExecTask,
+  state: string,
+  { streams, signals, onMessage }: ExecHooks,
+): Promise<number> {
+  const mountpoint = makeMountpoint(path.resolve(os.tmpdir()));
+  try {
+    const daemon = await startPrivateDaemon(
+      {
+        ...{ imagePaths: [imagePath], mountpoint, directIo: false, chain, scratch: { state, maxDeltaBytes } },
+        ownership: OWNERSHIP,
+      },
+      { wrapper: daemonWrapper(), keys: keys.map((each) => ({ ...each, key: Buffer.from(each.key) })), onMessage },
+    ).catch((error) => throwWithRemedy(imagePath, error));
+    try {
+      if (signals.exitCode !== undefined) return signals.exitCode;
+      const task = { mountpoint, state, volume, command, isOrdinaryUser: !mayMountDevices() };
+      return await runInside(daemon, task, streams, signals);
+    } finally {
+      await daemon.stop();
+    }
+  } finally {
+    // What is mounted on it was so in other namespaces only.
+    fs.rmdirSync(mountpoint);
+  }
+}
+
+/** What helps a mount that is only read does not help here. */
+function throwWithRemedy(imagePath: string, error: unknown): never {
+  if (!(error instanceof Qcow2fsError) || error.code !== 'BUSY') throw error;
+  const message = `${imagePath} is being written to: its current state cannot be read meanwhile, its snapshots can`;
+  throw new Qcow2fsError('BUSY', message, { data: error.data, cause: error });
+}
+
+function makeMountpoint(folder: string): string {
+  try {
+    return fs.mkdtempSync(path.join(folder, 'qcow2fs-'));
+  } catch (cause) {
+    const message = `no folder can be made in ${folder}: ${messageOf(cause)}; set TMPDIR to one that can be written`;
+    throw new Qcow2fsError('IO', message, { data: { folder }, cause });
+  }
+}

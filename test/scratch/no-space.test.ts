@@ -1,0 +1,141 @@
+/** Deltas that have no more room: by their own limit, and by that of the file system they are on. */
+
+import fs from 'node:fs';
+import path from 'node:path';
+import { expect, test } from 'vitest';
+import { MIB } from '../mounted/live.ts';
+import { startCommand } from '../support/run-async.ts';
+import { runCommand, tryCommand } from '../support/run-command.ts';
+import { lettersIn, punch, type ScratchPlace, tryFill, withScratchPlace } from './scratch-place.ts';
+
+/** A file system of its own for TMPDIR, which is gone afterwards. */
+async function withTmpfs({ folder }: ScratchPlace, options: string, body: (folder: string) => Promise<void>) {
+  const tmpfs = path.join(folder, 'tmpfs');
+  fs.mkdirSync(tmpfs);
+  runCommand('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', tmpfs]);
+  try {
+    await body(tmpfs);
+  } finally {
+    tryCommand('umount', ['-l', tmpfs]);
+  }
+}
+
+/** What the view has at `offset` is all of the base, or all of what was written, up to where the writes failed. */
+function expectFull({ disk }: ScratchPlace, written: number): void {
+  expect(lettersIn(disk, 0, written)).toBe('x');
+  expect(lettersIn(disk, written, 2 * MIB - written)).toBe('a');
+  expect(lettersIn(disk, 2 * MIB, MIB)).toBe('0');
+}
+
+test.each(['kernel', 'fuse-native'])(
+  '%s: --max-delta ends writes with ENOSPC, says so, and nothing wrong is read',
+  (transport) =>
+    withScratchPlace(async (place) => {
+      const { disk } = place;
+      place.mount(['--transport', transport, '--max-delta', '1M']);
+      expect(tryFill(disk, 'x', 0, 2 * MIB)).toMatchObject({
+        status: 1,
+        stderr: `dd: error writing '${disk}': No space left on device\n`,
+      });
+      expectFull(place, MIB);
+      expect(tryFill(disk, 'y', 3 * MIB + 5, 1).stderr).toContain('No space left on device');
+      expect(lettersIn(disk, 3 * MIB, 4096)).toBe('0');
+      // What is in the delta can be written all the same.
+      expect(tryFill(disk, 'z', 100, 9000)).toMatchObject({ status: 0 });
+      expect(lettersIn(disk, 0, MIB)).toBe('xzx');
+      const message = /^qcow2fs: the delta in .* is full: it may take 1048576 bytes; allow more with --max-delta/;
+      // Once for each thread that met it: a write of this length is served by several.
+      expect([...new Set(place.log())]).toEqual([expect.stringMatching(message)]);
+      await place.unmount();
+    }),
+);
+
+test('writers in several threads have one line each in the log, and one of the writes is not mixed with another', () =>
+  withScratchPlace(async (place) => {
+    place.mount(['--max-delta', '1M']);
+    const script =
+      'tr "\\0" "$1" </dev/zero | dd of="$0" bs=4k count=200 conv=notrunc iflag=fullblock seek="$2" ; true';
+    const fill = (letter: string, at: number) => startCommand('sh', ['-c', script, place.disk, letter, `${at}`]);
+    await Promise.all([0, 1, 2, 3, 4, 5].map((each) => fill('uvwxyz'.charAt(each), each * 1000)));
+    for (const each of [0, 1, 2, 3, 4, 5]) {
+      const expected = each === 0 ? `${'uvwxyz'.charAt(each)}a?` : `${'uvwxyz'.charAt(each)}0?`;
+      expect(lettersIn(place.disk, each * 4_096_000, 200 * 4096)).toMatch(new RegExp(`^${expected}$`));
+    }
+    expect(new Set(place.log()).size).toBe(1);
+    expect(fs.statSync(place.disk).blocks * 512).toBeLessThanOrEqual(11 * MIB);
+    await place.unmount();
+  }));
+
+test('a hole that is punched is room for other blocks', () =>
+  withScratchPlace(async (place) => {
+    const { disk } = place;
+    place.mount(['--max-delta', '1M']);
+    expect(tryFill(disk, 'x', 0, MIB)).toMatchObject({ status: 0 });
+    expect(tryFill(disk, 'y', 4 * MIB, 4096)).toMatchObject({ status: 1 });
+    punch(disk, 64 * 1024, 128 * 1024);
+    expect(tryFill(disk, 'y', 4 * MIB, 128 * 1024)).toMatchObject({ status: 0 });
+    expect(tryFill(disk, 'z', 5 * MIB, 1)).toMatchObject({ status: 1 });
+    expect(lettersIn(disk, 0, MIB + 1)).toBe('x0xa');
+    expect(lettersIn(disk, 4 * MIB - 1, 128 * 1024 + 2)).toBe('0y0');
+    await place.unmount();
+  }));
+
+test('a folder for temporary files that is full ends writes with ENOSPC, and nothing wrong is read', () =>
+  withScratchPlace((place) =>
+    withTmpfs(place, 'size=1m', async (tmpfs) => {
+      const { disk } = place;
+      place.mount([], { env: { TMPDIR: tmpfs } });
+      expect(tryFill(disk, 'x', 0, 2 * MIB).stderr).toContain('No space left on device');
+      expectFull(place, MIB);
+      expect(tryFill(disk, 'x', 100, 900 * 1024)).toMatchObject({ status: 0 });
+      expect(place.log()).toEqual([
+        expect.stringMatching(
+          /^qcow2fs: the delta in \S+ cannot grow, its file system has no more space for it \(ENOSPC\)/,
+        ),
+      ]);
+      punch(disk, 0, MIB);
+      expect(tryFill(disk, 'y', 8 * MIB, 512 * 1024)).toMatchObject({ status: 0 });
+      expect(lettersIn(disk, 0, 2 * MIB)).toBe('0a');
+      expect(lettersIn(disk, 8 * MIB - 1, 512 * 1024 + 2)).toBe('0y0');
+      await place.unmount();
+    }),
+  ));
+
+test('a folder that somebody else fills ends writes in the middle, which leaves what was there', () =>
+  withScratchPlace((place) =>
+    withTmpfs(place, 'size=2m', async (tmpfs) => {
+      const { disk } = place;
+      place.mount([], { env: { TMPDIR: tmpfs } });
+      fs.writeFileSync(`${tmpfs}/other`, Buffer.alloc(2 * MIB - 40 * 1024));
+      // One request of 128 KiB, of which a part fits.
+      const fd = fs.openSync(disk, 'r+');
+      expect(() => fs.writeSync(fd, Buffer.alloc(128 * 1024, 'x'), 0, 128 * 1024, 1000)).toThrow(/ENOSPC/);
+      fs.closeSync(fd);
+      expect(lettersIn(disk, 0, 2 * MIB)).toBe('a');
+      // The part that fitted is given back.
+      expect(fs.statfsSync(tmpfs).bavail * fs.statfsSync(tmpfs).bsize).toBe(40 * 1024);
+      fs.rmSync(`${tmpfs}/other`);
+      expect(tryFill(disk, 'x', 1000, 128 * 1024)).toMatchObject({ status: 0 });
+      expect(lettersIn(disk, 0, 2 * MIB)).toBe('axa');
+      await place.unmount();
+    }),
+  ));
+
+test('a folder for temporary files that is missing or read-only is named', () =>
+  withScratchPlace((place) =>
+    withTmpfs(place, 'ro', async (tmpfs) => {
+      for (const [folder, code] of [
+        [tmpfs, 'EROFS'],
+        [`${tmpfs}/missing`, 'ENOENT'],
+      ] as const) {
+        const { status, stderr } = place.tryMount([], { env: { TMPDIR: folder } });
+        expect(status).toBe(1);
+        expect(stderr).toMatch(
+          new RegExp(
+            `^qcow2fs: no file for what is written can be made in the folder ${folder}: ${code}: .*; set TMPDIR to .*\n$`,
+          ),
+        );
+      }
+      expect(fs.readdirSync(place.mountpoint)).toEqual([]);
+    }),
+  ));
