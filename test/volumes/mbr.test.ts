@@ -22,10 +22,16 @@ const DISK_BYTES = 128 * MIB;
 const SECTOR_COUNT = DISK_BYTES / 512;
 const SIGNATURE = Buffer.from([0x0b, 0x0a, 0x00, 0x0c]);
 
+type Records = Parameters<typeof encodeRecord>[0];
+
 /** An MBR with a signature; tools show no PARTUUID without one. */
-function writeMbr(path: string, entries: Parameters<typeof encodeRecord>[0]): void {
-  writeBytes(path, 0, encodeRecord(entries));
+function writeMbr(path: string, entries: Records): void {
+  writeRecord(path, 0, entries);
   writeBytes(path, 440, SIGNATURE);
+}
+
+function writeRecord(path: string, sector: number, entries: Records): void {
+  writeBytes(path, sector * 512, encodeRecord(entries));
 }
 
 /** Number, start and size in sectors. */
@@ -89,7 +95,7 @@ test('types that mean nothing to Linux are partitions all the same', async () =>
 
 test('without a disk signature, there are no UUIDs', async () => {
   await withDisk(DISK_BYTES, (path) => {
-    writeBytes(path, 0, encodeRecord([[0x83, 2048, 2048]]));
+    writeRecord(path, 0, [[0x83, 2048, 2048]]);
     const { uuid, partitions } = tableOf(path);
     expect([uuid, partitions[0]?.uuid]).toEqual([undefined, undefined]);
     expect(tableTypeByBlkid(path)).toBe('dos');
@@ -101,7 +107,7 @@ function writeChain(path: string, count: number, start = 2048): void {
   writeMbr(path, [[0x05, start, count * 2]]);
   for (let index = 0; index < count; index++) {
     const link = index + 1 < count ? [[0x05, (index + 1) * 2, 2] as const] : [];
-    writeBytes(path, (start + index * 2) * 512, encodeRecord([[0x83, 1, 1], ...link]));
+    writeRecord(path, start + index * 2, [[0x83, 1, 1], ...link]);
   }
 }
 
@@ -132,9 +138,9 @@ test('a chain may have records without partitions, but Linux follows no more tha
     await withDisk(DISK_BYTES, (path) => {
       writeMbr(path, [[0x05, 2048, 1000]]);
       for (let index = 0; index < emptyCount; index++) {
-        writeBytes(path, (2048 + index) * 512, encodeRecord([[0x05, index + 1, 1]]));
+        writeRecord(path, 2048 + index, [[0x05, index + 1, 1]]);
       }
-      writeBytes(path, (2048 + emptyCount) * 512, encodeRecord([[0x83, 1, 1]]));
+      writeRecord(path, 2048 + emptyCount, [[0x83, 1, 1]]);
       expectSameAsPartx(path);
       expect(sectorsOf(path)).toEqual([[1, 2048, 1000], ...(isFound ? [[5, 2049 + emptyCount, 1]] : [])]);
       expect(tableOf(path).problems).toHaveLength(isFound ? 0 : 1);
@@ -145,22 +151,14 @@ test('a chain may have records without partitions, but Linux follows no more tha
 test('a chain that comes back to one of its records ends there', async () => {
   await withDisk(DISK_BYTES, (path) => {
     writeMbr(path, [[0x05, 2048, 1000]]);
-    writeBytes(
-      path,
-      2048 * 512,
-      encodeRecord([
-        [0x83, 1, 1],
-        [0x05, 10, 10],
-      ]),
-    );
-    writeBytes(
-      path,
-      2058 * 512,
-      encodeRecord([
-        [0x83, 1, 1],
-        [0x05, 0, 10],
-      ]),
-    );
+    writeRecord(path, 2048, [
+      [0x83, 1, 1],
+      [0x05, 10, 10],
+    ]);
+    writeRecord(path, 2058, [
+      [0x83, 1, 1],
+      [0x05, 0, 10],
+    ]);
     expect(sectorsOf(path)).toEqual([
       [1, 2048, 1000],
       [5, 2049, 1],
@@ -184,14 +182,10 @@ test('a record past the end of the disk, or without its signature, ends the chai
         [0x83, 100, 100],
         [0x0f, 2048, 1000],
       ]);
-      writeBytes(
-        path,
-        2048 * 512,
-        encodeRecord([
-          [0x83, 1, 1],
-          [0x85, link, 10],
-        ]),
-      );
+      writeRecord(path, 2048, [
+        [0x83, 1, 1],
+        [0x85, link, 10],
+      ]);
       if (record !== undefined) writeBytes(path, (2048 + link) * 512, record);
       expectSameAsPartx(path);
       expect(tableOf(path).problems).toEqual([
@@ -204,27 +198,19 @@ test('a record past the end of the disk, or without its signature, ends the chai
 test('the third and fourth entry of a record only count within their bounds', async () => {
   await withDisk(DISK_BYTES, (path) => {
     writeMbr(path, [[0x05, 2048, 1000]]);
-    writeBytes(
-      path,
-      2048 * 512,
-      encodeRecord([
-        [0x83, 1, 1],
-        [0x05, 100, 100],
-        [0x83, 50, 10],
-        [0x83, 900, 101],
-      ]),
-    );
-    writeBytes(
-      path,
-      2148 * 512,
-      encodeRecord([
-        [0x05, 200, 100],
-        [0x83, 1, 1],
-        [0x83, 90, 11],
-        [0x83, 90, 10],
-      ]),
-    );
-    writeBytes(path, 2248 * 512, encodeRecord([[0x83, 7, 1]]));
+    writeRecord(path, 2048, [
+      [0x83, 1, 1],
+      [0x05, 100, 100],
+      [0x83, 50, 10],
+      [0x83, 900, 101],
+    ]);
+    writeRecord(path, 2148, [
+      [0x05, 200, 100],
+      [0x83, 1, 1],
+      [0x83, 90, 11],
+      [0x83, 90, 10],
+    ]);
+    writeRecord(path, 2248, [[0x83, 7, 1]]);
     expectSameAsPartx(path);
     expect(sectorsOf(path).map(([number, start]) => [number, start])).toEqual([
       ...[
@@ -246,8 +232,8 @@ test('two extended partitions both have their logical ones', async () => {
       [0x83, 8192, 100],
       [0x0f, 2048, 100],
     ]);
-    writeBytes(path, 4096 * 512, encodeRecord([[0x83, 1, 1]]));
-    writeBytes(path, 2048 * 512, encodeRecord([[0x83, 2, 2]]));
+    writeRecord(path, 4096, [[0x83, 1, 1]]);
+    writeRecord(path, 2048, [[0x83, 2, 2]]);
     expectSameAsPartx(path);
     expect(sectorsOf(path).at(-1)).toEqual([6, 2050, 2]);
   });
@@ -263,15 +249,11 @@ test('what ends past the end of the disk is cut there, what starts there is not 
       ] as const),
       [0x05, 4096, 100],
     ]);
-    writeBytes(
-      path,
-      4096 * 512,
-      encodeRecord([
-        [0x83, 0xfffffff0, 8],
-        [0x05, 10, 10],
-      ]),
-    );
-    writeBytes(path, 4106 * 512, encodeRecord([[0x83, 1, 1]]));
+    writeRecord(path, 4096, [
+      [0x83, 0xfffffff0, 8],
+      [0x05, 10, 10],
+    ]);
+    writeRecord(path, 4106, [[0x83, 1, 1]]);
     expect(sectorsOf(path)).toEqual([
       [1, 2048, SECTOR_COUNT - 2048],
       [3, SECTOR_COUNT - 1, 1],
