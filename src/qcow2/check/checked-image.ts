@@ -10,8 +10,8 @@ import {
   QCOW2_INCOMPAT_DIRTY,
   QCOW2_INCOMPAT_EXTL2,
 } from '../wire/header.ts';
+import { WorkBudget } from '../work-budget.ts';
 import { ProblemLog } from './problem-log.ts';
-import { WorkBudget } from './work-budget.ts';
 
 export interface CheckedImage {
   readonly file: Qcow2File;

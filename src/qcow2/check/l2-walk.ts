@@ -10,12 +10,12 @@ import {
   isCopiedEntry,
   isZeroEntry,
 } from '../wire/table-entries.ts';
+import { READ_UNITS } from '../work-budget.ts';
 import type { CheckedImage } from './checked-image.ts';
 import type { ProblemKind } from './problem-log.ts';
 import { readZeroPadded } from './read-zero-padded.ts';
 import { CLUSTER_USES, type ReferenceWindow } from './reference-window.ts';
 import type { StoredRefcounts } from './stored-refcounts.ts';
-import { READ_UNITS } from './work-budget.ts';
 
 /**
  * How much more a table costs that is not cluster aligned. Such tables may lie over one another, with a reference in each

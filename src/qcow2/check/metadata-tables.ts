@@ -4,11 +4,11 @@
  */
 
 import { mapSequence } from '../../common/sequence.ts';
+import { READ_UNITS } from '../work-budget.ts';
 import { type CheckedImage, isWithinFile } from './checked-image.ts';
 import { type CountedRange, mergeRanges } from './merge-ranges.ts';
 import { readZeroPadded } from './read-zero-padded.ts';
 import type { ClusterUse, ReferenceWindow } from './reference-window.ts';
-import { READ_UNITS } from './work-budget.ts';
 
 export interface MetadataTable {
   /** In the file; cluster aligned. */

@@ -1,6 +1,6 @@
 /** What a check finds: how many problems of each kind, and the first few of each in full. */
 
-import { PROBLEM_UNITS, type WorkBudget } from './work-budget.ts';
+import { PROBLEM_UNITS, type WorkBudget } from '../work-budget.ts';
 
 /** Stable names; scripts read them. */
 export type ProblemKind =

@@ -1,17 +1,16 @@
 /** The refcounts that the image stores: a table of offsets of refcount blocks. */
 
-import { SliceCache } from '../slice-cache.ts';
+import { StoredRefcount } from '../stored-refcount.ts';
 import {
-  clustersPerRefcountBlock,
   REFCOUNT_TABLE_ENTRY_BYTES as ENTRY_BYTES,
   REFCOUNT_TABLE_RESERVED_MASK,
   REFCOUNT_UNKNOWN,
   refcountAt,
   refcountBlockOffset,
 } from '../wire/refcount-entries.ts';
+import { READ_UNITS } from '../work-budget.ts';
 import type { CheckedImage } from './checked-image.ts';
 import { readZeroPadded } from './read-zero-padded.ts';
-import { READ_UNITS } from './work-budget.ts';
 
 const CHUNK_BYTES = 64 * 1024;
 /** For single refcounts, which only damaged entries ask for. */
@@ -28,16 +27,16 @@ export class StoredRefcounts {
   readonly #order: number;
   readonly #tableOffset: number;
   readonly #chunk = Buffer.alloc(CHUNK_BYTES);
-  readonly #lookupCache: SliceCache;
+  readonly #single: StoredRefcount;
 
   constructor(image: CheckedImage) {
     const { header, storage } = image.file;
     this.#image = image;
     this.#order = header.refcountOrder;
     this.#tableOffset = header.refcountTableOffset;
-    this.clustersPerBlock = clustersPerRefcountBlock(image.clusterBytes, header.refcountOrder);
-    this.blockCount = (header.refcountTableClusters * image.clusterBytes) / ENTRY_BYTES;
-    this.#lookupCache = new SliceCache(storage, image.clusterBytes, LOOKUP_CACHE_BYTES);
+    this.#single = new StoredRefcount(storage, image.file, LOOKUP_CACHE_BYTES);
+    this.clustersPerBlock = this.#single.clustersPerBlock;
+    this.blockCount = this.#single.blockCount;
   }
 
   /**
@@ -78,7 +77,7 @@ export class StoredRefcounts {
       const index = Math.floor(cluster / this.clustersPerBlock);
       const within = cluster - index * this.clustersPerBlock;
       const length = Math.min(count - done, this.clustersPerBlock - within);
-      const offset = this.#blockOffsetAt(index);
+      const offset = this.#single.blockOffset(index);
       if (offset % this.#image.clusterBytes !== 0) into.fill(REFCOUNT_UNKNOWN, done, done + length);
       else if (offset !== 0) {
         this.#image.budget.spend(READ_UNITS);
@@ -94,26 +93,7 @@ export class StoredRefcounts {
    */
   lookup(cluster: number): number {
     this.#image.budget.spend(LOOKUP_UNITS);
-    const index = Math.floor(cluster / this.clustersPerBlock);
-    const offset = this.#blockOffsetAt(index);
-    if (offset % this.#image.clusterBytes !== 0) return REFCOUNT_UNKNOWN;
-    if (offset === 0 || offset >= this.#image.file.storage.sizeBytes) return 0;
-    const within = cluster - index * this.clustersPerBlock;
-    // Blocks are looked at in units of 8 bytes, which hold a whole number of entries of any width.
-    const perUnit = 64 / 2 ** this.#order;
-    const at = this.#lookupCache.locate(offset + Math.floor(within / perUnit) * 8, 8);
-    if (at < 0) return 0;
-    return refcountAt(this.#lookupCache.pool.subarray(at, at + 8), within % perUnit, this.#order);
-  }
-
-  #blockOffsetAt(index: number): number {
-    if (index >= this.blockCount) return 0;
-    const position = this.#tableOffset + index * ENTRY_BYTES;
-    if (position >= this.#image.file.storage.sizeBytes) return 0;
-    const at = this.#lookupCache.locate(position, ENTRY_BYTES);
-    if (at < 0) return 0;
-    const { pool } = this.#lookupCache;
-    return refcountBlockOffset(pool.readUInt32BE(at), pool.readUInt32BE(at + 4));
+    return this.#single.of(cluster);
   }
 
   /** `first` is the index within the block, and a multiple of 8: windows begin at such clusters. */
