@@ -1,17 +1,11 @@
-/** `qcow2fs list` and `qcow2fs info`: what the image file says. Neither needs the backing files. */
+/** `qcow2fs info`: what the image file says. */
 
 import { toJsonPieces } from '../common/json-pieces.ts';
 import { warn } from '../common/logging.ts';
 import type { EncryptionDescription } from '../open-image/describe-encryption.ts';
-import {
-  type BitmapDescription,
-  describeInfo,
-  describeList,
-  type ImageInfo,
-  type ImageList,
-} from '../open-image/describe-image.ts';
+import { type BitmapDescription, describeInfo, type ImageInfo } from '../open-image/describe-image.ts';
 import { type ChainOptions, closeLayers } from '../open-image/layers.ts';
-import { type ImageHeader, openImageChain, openImageHeader } from '../open-image/open-image.ts';
+import { openImageChain } from '../open-image/open-image.ts';
 import { formatRows, formatSize, toPrintable } from './format.ts';
 import { writePieces } from './write-pieces.ts';
 
@@ -19,42 +13,17 @@ export interface DescribeOptions {
   readonly json?: boolean;
 }
 
-export async function listCommand(imagePath: string, options: DescribeOptions): Promise<void> {
-  await print(openImageHeader(imagePath), describeList, toListLines, options);
-}
-
-export async function infoCommand(imagePath: string, options: DescribeOptions, chain: ChainOptions): Promise<void> {
-  await print(openImageChain(imagePath, chain), describeInfo, toInfoLines, options);
-}
-
-async function print<Description extends ImageList>(
-  image: ImageHeader,
-  describe: (image: ImageHeader) => Description,
-  toLines: (description: Description) => Iterable<string>,
-  { json }: DescribeOptions,
-): Promise<void> {
-  const description = describe(image);
+export async function infoCommand(imagePath: string, { json }: DescribeOptions, chain: ChainOptions): Promise<void> {
+  const image = openImageChain(imagePath, chain);
+  const info = describeInfo(image);
   closeLayers(image.layers);
-  await writePieces(process.stdout, json ? toJsonLines(description) : toLines(description));
-  for (const problem of description.problems) warn(`warning: ${toPrintable(problem)}`);
+  await writePieces(process.stdout, json ? toJsonLines(info) : toInfoLines(info));
+  for (const problem of info.problems) warn(`warning: ${toPrintable(problem)}`);
 }
 
 export function* toJsonLines(description: object): Iterable<string> {
   yield* toJsonPieces(description);
   yield '\n';
-}
-
-function toListLines({ snapshots, current }: ImageList): Iterable<string> {
-  return formatRows({
-    *[Symbol.iterator]() {
-      yield ['ID', 'NAME', 'DATE', 'VIRTUAL SIZE', 'VM STATE'];
-      for (const { id, name, date, virtualSizeBytes, vmStateBytes } of snapshots) {
-        const vmState = vmStateBytes === 0 ? '-' : formatSize(vmStateBytes);
-        yield [toPrintable(id), toPrintable(name), date, formatSize(virtualSizeBytes), vmState];
-      }
-      yield ['-', '(current)', '-', formatSize(current.virtualSizeBytes), '-'];
-    },
-  });
 }
 
 function toInfoLines(info: ImageInfo): Iterable<string> {

@@ -1,4 +1,4 @@
-/** `qcow2fs list`: the snapshots, which the image file alone tells, or the volumes, for which the disks are read. */
+/** `qcow2fs list`: the snapshots and their space, which the image file alone tells, or the volumes, for which the disks are read. */
 
 import type { Command } from 'commander';
 import { warn } from '../common/logging.ts';
@@ -6,8 +6,9 @@ import { Qcow2fsError } from '../errors.ts';
 import type { VolumeDescription } from '../open-image/describe-volumes.ts';
 import { listVolumes, type VolumeListing } from '../open-image/list-volumes.ts';
 import { addChainOptions } from './chain-options.ts';
-import { type DescribeOptions, listCommand, toJsonLines } from './describe-commands.ts';
+import { type DescribeOptions, toJsonLines } from './describe-commands.ts';
 import { formatRows, formatSize, toPrintable } from './format.ts';
+import { listSnapshots, listWouldFree } from './list-space.ts';
 import { type ChainFlags, toChainOptions } from './mount-flags.ts';
 import { passphraseSource } from './passphrases.ts';
 import { writePieces } from './write-pieces.ts';
@@ -20,6 +21,7 @@ interface VolumeFlags extends ChainFlags {
 
 interface ListFlags extends DescribeOptions, VolumeFlags {
   readonly volumes?: boolean;
+  readonly wouldFree?: readonly string[];
 }
 
 const HEADINGS = ['STATE', 'VOLUME', 'START', 'SIZE', 'TYPE', 'FILE SYSTEM', 'LABEL', 'UUID', 'DIRTY'];
@@ -31,18 +33,26 @@ export function addListCommand(program: Command): void {
     .description('show the snapshots of IMAGE: id, name, date, size; or the volumes in each state')
     .argument('<IMAGE>', 'a qcow2 image')
     .option('--json', 'print one JSON object')
-    .option('--volumes', 'show partitions, logical volumes and their file systems; the other options are for this')
+    .option(
+      '--would-free <STATE...>',
+      'what deleting these snapshots together would free; A..B: all from A to B by date',
+    )
+    .option('--volumes', 'show partitions, logical volumes and their file systems; the options below are for this')
     .option('--state <STATE>', 'of one state only: current, id:N, name:X or a snapshot name');
-  addChainOptions(command).action(async (image: string, { json, volumes, ...flags }: ListFlags) => {
+  addChainOptions(command).action(async (image: string, { json, volumes, wouldFree, ...flags }: ListFlags) => {
     const options = json === undefined ? {} : { json };
-    if (volumes === true) return volumesCommand(image, options, flags);
+    if (volumes === true) {
+      if (wouldFree !== undefined)
+        throw new Qcow2fsError('USAGE', '--volumes and --would-free are two questions: ask one');
+      return volumesCommand(image, options, flags);
+    }
     if (Object.keys(flags).length > 0) {
       throw new Qcow2fsError(
         'USAGE',
-        'list takes options besides --json only with --volumes: no disk is read without it',
+        'list takes options besides --json and --would-free only with --volumes: no disk is read without it',
       );
     }
-    return listCommand(image, options);
+    return wouldFree === undefined ? listSnapshots(image, options) : listWouldFree(image, wouldFree, options);
   });
 }
 

@@ -7,9 +7,11 @@ import { runDemo } from '../demo/run-demo.ts';
 import { append } from './chain-options.ts';
 import { type CheckFlags, checkCommand } from './check-command.ts';
 import { type DescribeOptions, infoCommand } from './describe-commands.ts';
+import { addDiffCommand } from './diff-command.ts';
 import { addExecCommand } from './exec-command.ts';
 import { addExportCommand } from './export-command.ts';
 import { addListCommand } from './list-command.ts';
+import { addMapCommand } from './map-command.ts';
 import { addMountCommand } from './mount-command.ts';
 import { type ChainFlags, toChainOptions } from './mount-flags.ts';
 import { addScratchCommand } from './scratch-command.ts';
@@ -32,6 +34,10 @@ export function createProgram(exit: (code: number) => void): Command {
     .action((mountpoint: string) => unmount(mountpoint));
 
   addListCommand(program);
+
+  addMapCommand(program);
+
+  addDiffCommand(program, exit);
 
   addScratchCommand(program, exit);
 

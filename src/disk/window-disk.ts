@@ -6,34 +6,35 @@ import { requireWritable, type WritableDisk } from './writable-disk.ts';
 
 export class WindowDisk implements WritableDisk {
   readonly sizeBytes: number;
-  readonly #disk: Disk;
-  readonly #start: number;
+  /** What it is a window on, and where on that it starts. */
+  readonly disk: Disk;
+  readonly start: number;
 
   /** The window is [`start`, `start` + `sizeBytes`), all within `disk`. */
   constructor(disk: Disk, start: number, sizeBytes: number) {
-    this.#disk = disk;
-    this.#start = start;
+    this.disk = disk;
+    this.start = start;
     this.sizeBytes = sizeBytes;
   }
 
   extentAt(offset: number, maxLengthBytes: number, into: Extent): void {
-    this.#disk.extentAt(this.#start + offset, Math.min(maxLengthBytes, this.sizeBytes - offset), into);
+    this.disk.extentAt(this.start + offset, Math.min(maxLengthBytes, this.sizeBytes - offset), into);
   }
 
   readAt(target: Buffer, targetOffset: number, offset: number, length: number): void {
-    this.#disk.readAt(target, targetOffset, this.#start + offset, length);
+    this.disk.readAt(target, targetOffset, this.start + offset, length);
   }
 
   writeAt(source: Buffer, sourceOffset: number, offset: number, length: number): void {
-    requireWritable(this.#disk).writeAt(source, sourceOffset, this.#start + offset, length);
+    requireWritable(this.disk).writeAt(source, sourceOffset, this.start + offset, length);
   }
 
   discardAt(offset: number, length: number): void {
-    requireWritable(this.#disk).discardAt(this.#start + offset, length);
+    requireWritable(this.disk).discardAt(this.start + offset, length);
   }
 
   sync(): void {
-    requireWritable(this.#disk).sync();
+    requireWritable(this.disk).sync();
   }
 
   /** Exact while a walk over the whole disk would not read too much; otherwise all of the window. */
@@ -42,6 +43,6 @@ export class WindowDisk implements WritableDisk {
   }
 
   metadataBytes(): number {
-    return this.#disk.metadataBytes();
+    return this.disk.metadataBytes();
   }
 }

@@ -13,6 +13,8 @@ import type { Snapshot } from '../qcow2/snapshots.ts';
 const CURRENT = 'current';
 const BY_ID = 'id:';
 const BY_NAME = 'name:';
+/** Between the first and the last of a range. */
+const RANGE = '..';
 
 /** What is read of a snapshot to find it. */
 export type NamedSnapshot = { readonly entry: Pick<Snapshot['entry'], 'id' | 'name' | 'dateSeconds'> };
@@ -38,6 +40,53 @@ export function findState(imagePath: string, snapshots: Sequence<NamedSnapshot>,
     'USAGE',
     `${found.length} snapshots are called ${text}: ${candidates}; take one by its id`,
   );
+}
+
+/**
+ * The numbers of several states, each once and in `order`. A word is as for `findState`, or `A..B`: all states from A to B, as they
+ * are in `order`.
+ * @throws Qcow2fsError as `findState`.
+ */
+export function findStates(
+  imagePath: string,
+  snapshots: Sequence<NamedSnapshot>,
+  order: readonly number[],
+  words: readonly string[],
+): number[] {
+  const found = new Set<number>();
+  for (const word of words) {
+    const [from, to] = boundsOf(imagePath, snapshots, word).map((state) => order.indexOf(state));
+    if (from === undefined || to === undefined) continue;
+    for (const state of order.slice(Math.min(from, to), Math.max(from, to) + 1)) found.add(state);
+  }
+  return order.filter((state) => found.has(state));
+}
+
+/** A name may have dots in it, so the whole word counts first. */
+function boundsOf(imagePath: string, snapshots: Sequence<NamedSnapshot>, word: string): [number, number] {
+  try {
+    const state = findState(imagePath, snapshots, word);
+    return [state, state];
+  } catch (error) {
+    if (!(error instanceof Qcow2fsError) || error.code !== 'NOT_FOUND') throw error;
+    for (let at = word.indexOf(RANGE); at > 0; at = word.indexOf(RANGE, at + 1)) {
+      const ends = [word.slice(0, at), word.slice(at + RANGE.length)].map((end) =>
+        orUndefined(imagePath, snapshots, end),
+      );
+      const [from, to] = ends;
+      if (from !== undefined && to !== undefined) return [from, to];
+    }
+    throw error;
+  }
+}
+
+function orUndefined(imagePath: string, snapshots: Sequence<NamedSnapshot>, text: string): number | undefined {
+  try {
+    return text === '' ? undefined : findState(imagePath, snapshots, text);
+  } catch (error) {
+    if (error instanceof Qcow2fsError && error.code === 'NOT_FOUND') return undefined;
+    throw error;
+  }
 }
 
 /** For each snapshot a text by which `findState` finds it: its name where that is possible, or else its id. */

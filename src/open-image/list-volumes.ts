@@ -8,6 +8,7 @@ import { findState, stateIdOf, stateNamesOf } from './find-state.ts';
 import { ImageStatus } from './image-status.ts';
 import { closeImage, type OpenImage, snapshotsOf } from './open-image.ts';
 import { openUnlockedImage, type UnlockOptions } from './open-unlocked.ts';
+import { requireQuiet } from './require-quiet.ts';
 import { StateFiles } from './state-files.ts';
 
 const CURRENT = 0;
@@ -78,13 +79,7 @@ function openStates(image: OpenImage, { writerOf }: ListVolumesOptions): (state:
   const writer = file === undefined ? undefined : writerOf(file.fd);
   const share = shareAlike();
   return (state) => {
-    if (state === CURRENT && writer !== undefined) {
-      throw new Qcow2fsError(
-        'BUSY',
-        `${file?.path} is written to by ${writer}: its current state cannot be read meanwhile, its snapshots can`,
-        { data: { file: file?.path ?? null } },
-      );
-    }
+    if (state === CURRENT) requireQuiet(image.layers[0], () => writer);
     return share(describeVolumes(files.listVolumes(state)));
   };
 }

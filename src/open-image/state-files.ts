@@ -197,6 +197,15 @@ export class StateFiles {
     return this.isVolatile(state) ? NO_VOLUMES.list : this.#findList(state, this.#disks.createDisk(state));
   }
 
+  /**
+   * As `listVolumes`, with the disk that the volumes are windows on.
+   * @throws Qcow2fsError as `volumes`.
+   */
+  placedVolumes(state: number): { readonly disk: Disk; readonly list: VolumeList } {
+    const disk = this.#disks.disk(state);
+    return { disk, list: this.#findList(state, disk) };
+  }
+
   #findVolumes(state: number): StateVolumes {
     const list = this.#findList(state, this.#disks.disk(state));
     const files = list.volumes.map(({ disk }) => new StateFile(disk, this.#guard, this.#status, state));

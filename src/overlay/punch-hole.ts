@@ -8,15 +8,9 @@
  */
 
 import { spawnSync } from 'node:child_process';
-import { createRequire } from 'node:module';
 import { getSystemErrorName } from 'node:util';
+import { loadKoffi } from '../common/koffi.ts';
 import { messageOf } from '../errors.ts';
-
-/** The part of the package that is used: it is optional, and this program is built without it too. */
-interface Koffi {
-  load(library: null): { func(prototype: string): (...args: number[]) => number };
-  errno(): number;
-}
 
 /**
  * - `punched`: the range is a hole
@@ -76,12 +70,3 @@ export const punchWithProgram: HolePuncher = (fd, offset, length) => {
   const reason = stderr.trim();
   return { kind: UNSUPPORTED_TEXT.test(reason) ? 'unsupported' : 'failed', reason };
 };
-
-function loadKoffi(): Koffi | undefined {
-  try {
-    return createRequire(import.meta.url)('koffi') as Koffi;
-  } catch {
-    // It is optional: the program does the same, only slower.
-    return undefined;
-  }
-}

@@ -109,6 +109,23 @@ export class ClusterMap {
     return this.#lastL2Offset;
   }
 
+  /**
+   * Where the cluster of `offset` has its place in the file, though its bytes need not come from there: it may read as zeros. -1
+   * without one. Not for compressed clusters.
+   * @throws Qcow2fsError IO.
+   */
+  placeOf(offset: number): number {
+    const l2Offset = offset < this.mappedBytes ? this.l2TableOffset(offset) : 0;
+    if (l2Offset <= 0 || l2Offset % this.#clusterBytes !== 0) return -1;
+    const index = Math.floor((offset % this.tableCoverageBytes) / this.#clusterBytes);
+    const at = this.#slices.locate(l2Offset + index * this.#entryBytes, this.#entryBytes);
+    if (at < 0) return -1;
+    const { pool } = this.#slices;
+    const high = pool.readUInt32BE(at);
+    const hostOffset = entryOffset(high, pool.readUInt32BE(at + 4));
+    return this.#isAllocated(hostOffset, high) ? hostOffset : -1;
+  }
+
   /** As `lookup`, but ends at the end of the L2 table. */
   #lookupInTable(offset: number, maxLengthBytes: number, into: Mapping): void {
     if (offset >= this.mappedBytes) {

@@ -22,7 +22,7 @@ export interface Segment {
 export class MappedDisk implements WritableDisk {
   readonly sizeBytes: number;
   /** By their start. */
-  readonly #segments: readonly Segment[];
+  readonly segments: readonly Segment[];
 
   /**
    * @param segments in any order
@@ -30,9 +30,9 @@ export class MappedDisk implements WritableDisk {
    */
   constructor(sizeBytes: number, segments: readonly Segment[]) {
     this.sizeBytes = requireSize(sizeBytes, 'the volume', 0);
-    this.#segments = [...segments].sort((one, other) => one.startBytes - other.startBytes);
+    this.segments = [...segments].sort((one, other) => one.startBytes - other.startBytes);
     let end = 0;
-    for (const segment of this.#segments) {
+    for (const segment of this.segments) {
       requireWithin(segment, end, sizeBytes);
       end = segment.startBytes + segment.sizeBytes;
     }
@@ -40,13 +40,13 @@ export class MappedDisk implements WritableDisk {
 
   extentAt(offset: number, maxLengthBytes: number, into: Extent): void {
     const index = this.#lastStartingBy(offset);
-    const segment = this.#segments[index];
+    const segment = this.segments[index];
     if (segment !== undefined && offset < endOf(segment)) {
       const length = Math.min(maxLengthBytes, endOf(segment) - offset);
       segment.disk.extentAt(segment.offset + (offset - segment.startBytes), length, into);
       return;
     }
-    const gapEnd = this.#segments[index + 1]?.startBytes ?? this.sizeBytes;
+    const gapEnd = this.segments[index + 1]?.startBytes ?? this.sizeBytes;
     into.kind = 'damaged';
     into.lengthBytes = Math.min(maxLengthBytes, gapEnd - offset);
     into.hostOffset = -1;
@@ -68,7 +68,7 @@ export class MappedDisk implements WritableDisk {
   }
 
   sync(): void {
-    for (const disk of new Set(this.#segments.map((segment) => segment.disk))) requireWritable(disk).sync();
+    for (const disk of new Set(this.segments.map((segment) => segment.disk))) requireWritable(disk).sync();
   }
 
   /** Exact while a walk would not read too much; otherwise all of the disk. */
@@ -78,7 +78,7 @@ export class MappedDisk implements WritableDisk {
 
   metadataBytes(): number {
     let sum = 0;
-    for (const disk of new Set(this.#segments.map((segment) => segment.disk))) sum += disk.metadataBytes();
+    for (const disk of new Set(this.segments.map((segment) => segment.disk))) sum += disk.metadataBytes();
     return sum;
   }
 
@@ -91,7 +91,7 @@ export class MappedDisk implements WritableDisk {
     let index = this.#lastStartingBy(offset);
     let done = 0;
     while (done < length) {
-      const segment = this.#segments[index];
+      const segment = this.segments[index];
       const at = offset + done;
       if (segment === undefined || at < segment.startBytes || at >= endOf(segment)) throw unmapped(at);
       const count = Math.min(length - done, endOf(segment) - at);
@@ -104,10 +104,10 @@ export class MappedDisk implements WritableDisk {
   /** The index of the last segment that starts at or before `offset`; -1 if none does. */
   #lastStartingBy(offset: number): number {
     let low = 0;
-    let high = this.#segments.length;
+    let high = this.segments.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if ((this.#segments[middle] as Segment).startBytes <= offset) low = middle + 1;
+      if ((this.segments[middle] as Segment).startBytes <= offset) low = middle + 1;
       else high = middle;
     }
     return low - 1;

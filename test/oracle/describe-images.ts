@@ -3,15 +3,17 @@
 import fs from 'node:fs';
 import tmp from 'tmp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { toJson } from '../../src/cli/map-command.ts';
 import { createExtent, type Disk, type ExtentKind, isSparse } from '../../src/disk/disk.ts';
 import { seekData, seekHole } from '../../src/disk/walk.ts';
-import { closeLayers } from '../../src/open-image/layers.ts';
+import { closeLayers, NO_CHAIN_OPTIONS } from '../../src/open-image/layers.ts';
+import { mapState } from '../../src/open-image/map-state.ts';
 import { type OpenImage, openImage, snapshotsOf } from '../../src/open-image/open-image.ts';
 import { StateDisks } from '../../src/open-image/state-disks.ts';
 import { sha256OfFile } from '../support/hash.ts';
-import { dataRanges, type ListedExtent, listExtents, mappedRangesOf, mappedRangesOfQemu } from './extent-list.ts';
+import { dataRanges, type ListedExtent, listExtents } from './extent-list.ts';
 import type { ImageCase } from './matrix.ts';
-import { listSnapshots, mapImage } from './qemu.ts';
+import { listSnapshots } from './qemu.ts';
 import { Random, seedOf } from './random.ts';
 import { makeRandomImage } from './random-image.ts';
 import { type TrueState, trueStates } from './truth.ts';
@@ -149,9 +151,12 @@ function describeImage(imageCase: ImageCase, kindsFound: Set<ExtentKind>): void 
       }
     });
 
-    it('maps the current state as qemu-img map does', () => {
-      const ours = mappedRangesOf(listExtents(disks.disk(0)));
-      expect(ours, `seed ${seed}`).toEqual(mappedRangesOfQemu(mapImage(imagePath)));
+    it('maps each state as qemu-img map does, to the byte', () => {
+      for (const { snapshot, title, map } of states) {
+        const state = snapshot === undefined ? 'current' : `id:${snapshot.id}`;
+        const { entries } = mapState(imagePath, state, { chain: NO_CHAIN_OPTIONS, writerOf: () => undefined });
+        expect([...toJson(entries)].join(''), `seed ${seed}, ${title}`).toBe(map);
+      }
     });
 
     it('leaves the image as it was', () => {

@@ -90,8 +90,10 @@ export function encryptedSnapshots(image: EncryptedImage): { id: string; name: s
 export function encryptedTrueStates(image: EncryptedImage, folder: string): TrueState[] {
   const convert = (from: EncryptedImage, rawPath: string) =>
     runCommand('qemu-img', ['convert', '-O', 'raw', ...imageArguments(from), rawPath]);
-  const current = { snapshot: undefined, title: 'the current state', rawPath: `${folder}/current.raw` };
-  convert(image, current.rawPath);
+  const mapOf = (from: EncryptedImage) => runCommand('qemu-img', ['map', '--output=json', ...imageArguments(from)]);
+  const rawPath = `${folder}/current.raw`;
+  const current = { snapshot: undefined, title: 'the current state', rawPath, map: mapOf(image) };
+  convert(image, rawPath);
   return [
     current,
     ...encryptedSnapshots(image).map((snapshot) => {
@@ -100,8 +102,9 @@ export function encryptedTrueStates(image: EncryptedImage, folder: string): True
       fs.copyFileSync(image.path, copy.path);
       changeSnapshot(copy, '-a', snapshot.id);
       convert(copy, rawPath);
+      const map = mapOf(copy);
       fs.rmSync(copy.path);
-      return { snapshot, title: `snapshot ${snapshot.id} (${snapshot.name})`, rawPath };
+      return { snapshot, title: `snapshot ${snapshot.id} (${snapshot.name})`, rawPath, map };
     }),
   ];
 }

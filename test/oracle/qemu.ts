@@ -86,7 +86,12 @@ export function listSnapshots(path: string): SnapshotInfo[] {
 }
 
 export function mapImage(path: string): MapEntry[] {
-  return JSON.parse(runCommand('qemu-img', ['map', '--output=json', '-f', 'qcow2', path])) as MapEntry[];
+  return JSON.parse(mapText(path)) as MapEntry[];
+}
+
+/** As it is printed. */
+export function mapText(path: string): string {
+  return runCommand('qemu-img', ['map', '--output=json', '-f', 'qcow2', path]);
 }
 
 /** The holes of a file, as lseek(2) tells them. */

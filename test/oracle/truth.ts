@@ -7,7 +7,7 @@
 
 import fs from 'node:fs';
 import path from 'node:path';
-import { applySnapshot, convertToRaw, listSnapshots } from './qemu.ts';
+import { applySnapshot, convertToRaw, listSnapshots, mapText } from './qemu.ts';
 
 export interface TrueState {
   /** undefined: the current state. */
@@ -15,29 +15,33 @@ export interface TrueState {
   /** What messages call it. */
   readonly title: string;
   readonly rawPath: string;
+  /** What `qemu-img map --output=json` prints of it. */
+  readonly map: string;
 }
 
 /** The current state first, then the snapshots in the order of the image. Raw files go to `folder`. */
 export function trueStates(imagePath: string, folder: string): TrueState[] {
-  const current = { snapshot: undefined, title: 'the current state', rawPath: path.join(folder, 'current.raw') };
-  convertToRaw(imagePath, current.rawPath);
+  const rawPath = path.join(folder, 'current.raw');
+  convertToRaw(imagePath, rawPath);
   return [
-    current,
+    { snapshot: undefined, title: 'the current state', rawPath, map: mapText(imagePath) },
     ...listSnapshots(imagePath).map((snapshot) => {
       const rawPath = path.join(folder, `snapshot-${snapshot.id}.raw`);
-      convertSnapshot(imagePath, snapshot.id, rawPath);
-      return { snapshot, title: `snapshot ${snapshot.id} (${snapshot.name})`, rawPath };
+      const map = convertSnapshot(imagePath, snapshot.id, rawPath);
+      return { snapshot, title: `snapshot ${snapshot.id} (${snapshot.name})`, rawPath, map };
     }),
   ];
 }
 
-function convertSnapshot(imagePath: string, id: string, rawPath: string): void {
+/** Returns the map of the snapshot. */
+function convertSnapshot(imagePath: string, id: string, rawPath: string): string {
   // Beside the image, since a relative backing file name is relative to the folder of the image.
   const copy = `${imagePath}.copy`;
   try {
     fs.copyFileSync(imagePath, copy);
     applySnapshot(copy, id);
     convertToRaw(copy, rawPath);
+    return mapText(copy);
   } finally {
     fs.rmSync(copy, { force: true });
   }
