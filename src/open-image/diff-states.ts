@@ -56,21 +56,12 @@ interface Compared extends ChangedRanges {
 }
 
 /**
- * Without `isExact` and `hasVolumes`, it reads nothing but tables of the image, so that it needs neither backing files nor a key.
+ * Without `isExact` and `hasVolumes`, it needs neither backing files nor a key.
  * @param a, b as `findState` takes them
- * @throws Qcow2fsError as `withSteadyImage`, `findState` and `requireQuiet`; with these also as `openUnlockedImage`.
+ * @throws Qcow2fsError as `diffTables`; with these also as `openUnlockedImage`.
  */
 export async function diffStates(imagePath: string, a: string, b: string, options: DiffOptions): Promise<StateDiff> {
-  if (!options.isExact && !options.hasVolumes) {
-    return withSteadyImage(imagePath, (header, file) => {
-      const states = statesOf(header, imagePath, a, b);
-      refuseUnsupportedFeatures(imagePath, file);
-      if (states.includes(CURRENT)) requireQuiet(header.layers[0], options.writerOf);
-      const compared = compareTables(header, file, states);
-      if (states.includes(CURRENT)) requireUnchanged(header);
-      return describe(header, states, { ...compared, volumes: undefined });
-    });
-  }
+  if (!options.isExact && !options.hasVolumes) return diffTables(imagePath, a, b, options.writerOf);
   const image = await openUnlockedImage(imagePath, options);
   try {
     const states = statesOf(image, imagePath, a, b);
@@ -79,6 +70,22 @@ export async function diffStates(imagePath: string, a: string, b: string, option
   } finally {
     closeImage(image);
   }
+}
+
+/**
+ * From the tables of the image alone.
+ * @param a, b as `findState` takes them
+ * @throws Qcow2fsError as `withSteadyImage`, `findState` and `requireQuiet`.
+ */
+export function diffTables(imagePath: string, a: string, b: string, writerOf: DiffOptions['writerOf']): StateDiff {
+  return withSteadyImage(imagePath, (header, file) => {
+    const states = statesOf(header, imagePath, a, b);
+    refuseUnsupportedFeatures(imagePath, file);
+    if (states.includes(CURRENT)) requireQuiet(header.layers[0], writerOf);
+    const compared = compareTables(header, file, states);
+    if (states.includes(CURRENT)) requireUnchanged(header);
+    return describe(header, states, { ...compared, volumes: undefined });
+  });
 }
 
 type StatePair = readonly [a: number, b: number];

@@ -8,6 +8,7 @@ import { hasPreallocatedMetadata } from '../qcow2/preallocation.ts';
 import { Qcow2Status } from '../qcow2/qcow2-status.ts';
 import { SliceCache } from '../qcow2/slice-cache.ts';
 import { stateTablesOf } from '../qcow2/states/state-tables.ts';
+import { WorkLimit } from '../qcow2/work-limit.ts';
 import { RawStatus } from '../raw/raw-status.ts';
 import { canTellHoles, type FileRange, rangeAt } from '../storage/file-holes.ts';
 import { isUnchanged } from '../storage/file-storage.ts';
@@ -93,7 +94,8 @@ function qcow2Source(layer: Layer, qcow2: Qcow2Metadata, header: ImageHeader | u
   if (table === undefined) throw new Qcow2fsError('INTERNAL', `there is no state ${state}`);
   const slices = new SliceCache(file.storage, file.clusterBytes, SLICE_CACHE_BYTES);
   const map = new ClusterMap(file, slices, table.l1Offset, table.l1Size);
-  const source = new Qcow2Status(file, map, table.diskBytes);
+  const limit = new WorkLimit(layer.file.allocatedBytes || layer.file.sizeBytes, 'what is stored of the state');
+  const source = new Qcow2Status(file, map, table.diskBytes, limit);
   if (!hasPreallocatedMetadata(file, layer.file.allocatedBytes)) return source;
   return new SparseFileStatus(source, layer);
 }
@@ -140,8 +142,11 @@ class LayerWalk {
   walk(): StateMap {
     const [top] = this.#sources;
     const entry: MapEntry = { start: 0, length: 0, depth: 0, present: false, zero: false, data: false, offset: -1 };
+    // As qemu-img does for a disk without bytes.
+    if (top?.sizeBytes === 0) this.#entries.add(entry);
     for (let at = 0; top !== undefined && at < top.sizeBytes; at += entry.length) {
       this.#describe(at, Math.min(top.sizeBytes - at, MAX_STEP_BYTES), entry);
+      if (entry.length <= 0) throw new Qcow2fsError('INTERNAL', `nothing is told of offset ${at}`);
       this.#entries.add(entry);
     }
     return { entries: this.#entries, problems: this.#problems() };

@@ -3,22 +3,33 @@
 import type { BlockStatus, StatusSource } from '../disk/block-status.ts';
 import { type ClusterMap, createMapping } from './cluster-map.ts';
 import type { Qcow2Metadata } from './open-qcow2.ts';
+import type { WorkLimit } from './work-limit.ts';
+
+const LOOKUP_UNITS = 128;
+const ENTRY_UNITS = 16;
 
 export class Qcow2Status implements StatusSource {
   readonly sizeBytes: number;
   readonly #map: ClusterMap;
   readonly #file: Qcow2Metadata;
+  readonly #limit: WorkLimit;
   readonly #mapping = createMapping();
 
-  constructor(file: Qcow2Metadata, map: ClusterMap, sizeBytes: number) {
+  constructor(file: Qcow2Metadata, map: ClusterMap, sizeBytes: number, limit: WorkLimit) {
+    this.#limit = limit;
     this.#file = file;
     this.#map = map;
     this.sizeBytes = sizeBytes;
   }
 
+  /** Ends at the end of an L2 table at the latest. @throws Qcow2fsError IO; UNSUPPORTED as `WorkLimit.spend`. */
   statusAt(offset: number, maxLengthBytes: number, into: BlockStatus): void {
     const mapping = this.#mapping;
-    this.#map.lookup(offset, Math.min(maxLengthBytes, this.sizeBytes - offset), mapping);
+    const restOfTable = this.#map.tableCoverageBytes - (offset % this.#map.tableCoverageBytes);
+    this.#map.lookup(offset, Math.min(maxLengthBytes, this.sizeBytes - offset, restOfTable), mapping);
+    const hasTable = offset < this.#map.mappedBytes && this.#map.l2TableOffset(offset) !== 0;
+    const entryCount = hasTable ? mapping.lengthBytes / this.#file.clusterBytes : 0;
+    this.#limit.spend(LOOKUP_UNITS + entryCount * ENTRY_UNITS);
     const { kind } = mapping;
     into.isData = kind === 'normal' || kind === 'compressed';
     into.isZero = kind === 'zero';

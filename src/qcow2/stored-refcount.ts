@@ -13,6 +13,9 @@ import {
 
 /** Blocks are looked at in units of 8 bytes, which hold a whole number of entries of any width. */
 const UNIT_BYTES = 8;
+/** Entries of 16 bits. */
+const USUAL_ORDER = 4;
+const UNREAD = -1;
 
 export class StoredRefcount {
   /** Clusters whose refcounts one block holds. */
@@ -25,8 +28,12 @@ export class StoredRefcount {
   readonly #entriesPerUnit: number;
   readonly #tableOffset: number;
   readonly #cache: SliceCache;
-  #lastBlock = -1;
-  #lastBlockOffset = 0;
+  /** Clusters of the piece of a block that was looked at last, and where the refcount of the first one is in the cache. */
+  #firstCluster = 0;
+  #endCluster = 0;
+  #firstAt = 0;
+  /** Of the refcount blocks that were asked for; UNREAD for all others. */
+  readonly #blockOffsets: Float64Array;
 
   /** `cacheBytes`: ceiling for what is kept of the table and the blocks. */
   constructor(storage: Storage, { header, clusterBytes }: Qcow2Metadata, cacheBytes: number) {
@@ -38,6 +45,8 @@ export class StoredRefcount {
     this.clustersPerBlock = clustersPerRefcountBlock(clusterBytes, header.refcountOrder);
     this.blockCount = (header.refcountTableClusters * clusterBytes) / REFCOUNT_TABLE_ENTRY_BYTES;
     this.#cache = new SliceCache(storage, clusterBytes, cacheBytes);
+    const neededCount = Math.ceil(storage.sizeBytes / clusterBytes / this.clustersPerBlock);
+    this.#blockOffsets = new Float64Array(Math.min(this.blockCount, neededCount)).fill(UNREAD);
   }
 
   /**
@@ -46,6 +55,14 @@ export class StoredRefcount {
    * @throws Qcow2fsError IO.
    */
   of(cluster: number): number {
+    if (cluster < this.#firstCluster || cluster >= this.#endCluster) return this.#find(cluster);
+    // Clusters are mostly asked for one behind the other, and entries mostly have 16 bits.
+    const at = this.#firstAt + (cluster - this.#firstCluster) * 2;
+    return ((this.#cache.pool[at] ?? 0) << 8) | (this.#cache.pool[at + 1] ?? 0);
+  }
+
+  #find(cluster: number): number {
+    this.#endCluster = 0;
     const index = Math.floor(cluster / this.clustersPerBlock);
     const offset = this.blockOffset(index);
     if (offset % this.#clusterBytes !== 0) return REFCOUNT_UNKNOWN;
@@ -55,8 +72,13 @@ export class StoredRefcount {
     const at = this.#cache.locate(offset + Math.floor(within / perUnit) * UNIT_BYTES, UNIT_BYTES);
     if (at < 0) return 0;
     const { pool } = this.#cache;
-    // The usual width, at the usual place of a unit: all others are decoded as the specification has them.
-    if (this.#order === 4) return pool.readUInt16BE(at + (within % perUnit) * 2);
+    if (this.#order === USUAL_ORDER) {
+      const first = within % perUnit;
+      this.#firstCluster = cluster - first;
+      this.#endCluster = this.#firstCluster + Math.floor(this.#cache.availableBytes / 2);
+      this.#firstAt = at;
+      return pool.readUInt16BE(at + first * 2);
+    }
     return refcountAt(pool.subarray(at, at + UNIT_BYTES), within % perUnit, this.#order);
   }
 
@@ -65,13 +87,16 @@ export class StoredRefcount {
    * @throws Qcow2fsError IO.
    */
   blockOffset(index: number): number {
-    if (index === this.#lastBlock) return this.#lastBlockOffset;
-    this.#lastBlockOffset = this.#readBlockOffset(index);
-    this.#lastBlock = index;
-    return this.#lastBlockOffset;
+    const known = this.#blockOffsets[index] ?? UNREAD;
+    if (known !== UNREAD) return known;
+    const offset = this.#readBlockOffset(index);
+    if (index < this.#blockOffsets.length) this.#blockOffsets[index] = offset;
+    return offset;
   }
 
   #readBlockOffset(index: number): number {
+    // What was located before may be elsewhere in the cache afterwards.
+    this.#endCluster = 0;
     if (index >= this.blockCount) return 0;
     const position = this.#tableOffset + index * REFCOUNT_TABLE_ENTRY_BYTES;
     if (position >= this.#storage.sizeBytes) return 0;

@@ -19,7 +19,10 @@ export class RawStatus implements StatusSource {
 
   statusAt(offset: number, maxLengthBytes: number, into: BlockStatus): void {
     const range = this.#range;
-    rangeAt(this.#file, offset, range);
+    // Behind the last byte, up to a whole sector, QEMU finds a hole.
+    range.isHole = true;
+    range.end = this.sizeBytes;
+    if (offset < this.#file.sizeBytes) rangeAt(this.#file, offset, range);
     into.isZero = range.isHole;
     into.isData = !range.isHole;
     into.isDamaged = false;

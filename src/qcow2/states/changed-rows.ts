@@ -4,8 +4,8 @@
  */
 
 import type { Qcow2Metadata } from '../open-qcow2.ts';
-import { compressedOffset, entryOffset, isCompressedEntry, isZeroEntry } from '../wire/table-entries.ts';
-import { COPIED_MASK, type L2Rows, type Rows } from './l2-rows.ts';
+import type { L2Rows, Rows } from './l2-rows.ts';
+import { RAW_COMPRESSED, RAW_COPIED, RAW_OFFSET_HIGH, RAW_OFFSET_LOW, RAW_ZERO, swapWord } from './raw-entries.ts';
 
 /** The rows of one of the two states, and the size of its disk. */
 export interface ComparedRows {
@@ -26,26 +26,14 @@ export type OnChange = (start: number, end: number) => void;
 const ALL = 0xffff_ffff | 0;
 const SUBCLUSTERS = 32;
 
-/** Which subclusters of a cluster hold bytes and which read as zeros, as bits, and where the cluster is. */
-interface Content {
-  dataBits: number;
-  zeroBits: number;
-  isCompressed: boolean;
-  hostOffset: number;
-}
-
 export class ChangedRows {
   readonly #rows: L2Rows;
   readonly #clusterBytes: number;
-  readonly #clusterBits: number;
   readonly #hasBacking: boolean;
-  readonly #first = createContent();
-  readonly #second = createContent();
 
-  constructor(rows: L2Rows, { clusterBytes, header, backingName }: Qcow2Metadata) {
+  constructor(rows: L2Rows, { clusterBytes, backingName }: Qcow2Metadata) {
     this.#rows = rows;
     this.#clusterBytes = clusterBytes;
-    this.#clusterBits = header.clusterBits;
     // What is not allocated then need not read as zeros.
     this.#hasBacking = backingName !== undefined;
   }
@@ -80,7 +68,7 @@ export class ChangedRows {
     let b = (other.at + first * other.stepBytes) / 4;
     for (let row = first; row < end; row++) {
       if (!isSameEntry(words, a, b, wordCount)) {
-        const changed = this.#changedBits(a * 4, b * 4);
+        const changed = entryBytes === 8 ? this.#changedCluster(a, b) : this.#changedSubclusters(a, b);
         const start = guestOffset + row * clusterBytes;
         if (changed === ALL) onChange(Math.max(start, from), Math.min(start + clusterBytes, to));
         else if (changed !== 0) this.#tellSubclusters(changed, start, from, to, onChange);
@@ -90,37 +78,30 @@ export class ChangedRows {
     }
   }
 
-  /** A bit for each subcluster; all or none without extended L2 entries. */
-  #changedBits(one: number, other: number): number {
-    const [a, b] = [this.#first, this.#second];
-    this.#decode(one, a);
-    this.#decode(other, b);
-    const isStoredOnce = a.isCompressed === b.isCompressed && a.hostOffset === b.hostOffset;
-    let changed = a.dataBits ^ b.dataBits;
-    if (!isStoredOnce) changed |= a.dataBits & b.dataBits;
-    if (this.#hasBacking) changed |= (a.zeroBits ^ b.zeroBits) & ~(a.dataBits | b.dataBits);
-    return changed | 0;
+  /** All bits or none, for entries at these words, which are not the same. */
+  #changedCluster(a: number, b: number): number {
+    const { words } = this.#rows;
+    const [highA, lowA] = [words[a] ?? 0, words[a + 1] ?? 0];
+    const [highB, lowB] = [words[b] ?? 0, words[b + 1] ?? 0];
+    const isCompressed = ((highA | highB) & RAW_COMPRESSED) !== 0;
+    const holdsA = holdsData(highA, lowA);
+    if (holdsA !== holdsData(highB, lowB)) return ALL;
+    if (holdsA) return isCompressed || !isSamePlace(highA, lowA, highB, lowB) ? ALL : 0;
+    return this.#hasBacking && ((lowA ^ lowB) & RAW_ZERO) !== 0 ? ALL : 0;
   }
 
-  #decode(at: number, into: Content): void {
-    const { bytes, entryBytes } = this.#rows;
-    const high = bytes.readUInt32BE(at);
-    const low = bytes.readUInt32BE(at + 4);
-    into.isCompressed = isCompressedEntry(high);
-    if (into.isCompressed) {
-      into.hostOffset = compressedOffset(high, low, this.#clusterBits);
-      into.dataBits = ALL;
-      into.zeroBits = 0;
-      return;
-    }
-    into.hostOffset = entryOffset(high, low);
-    if (entryBytes === 8) {
-      into.zeroBits = isZeroEntry(low) ? ALL : 0;
-      into.dataBits = into.hostOffset !== 0 ? ~into.zeroBits : 0;
-    } else {
-      into.zeroBits = bytes.readInt32BE(at + 8);
-      into.dataBits = bytes.readInt32BE(at + 12);
-    }
+  /** A bit for each subcluster: of the high half of the bitmap those that are zeros, of the low half those that hold data. */
+  #changedSubclusters(a: number, b: number): number {
+    const { words } = this.#rows;
+    const [highA, lowA, zerosA, bitmapA] = [words[a] ?? 0, words[a + 1] ?? 0, words[a + 2] ?? 0, words[a + 3] ?? 0];
+    const [highB, lowB, zerosB, bitmapB] = [words[b] ?? 0, words[b + 1] ?? 0, words[b + 2] ?? 0, words[b + 3] ?? 0];
+    const [isCompressedA, isCompressedB] = [(highA & RAW_COMPRESSED) !== 0, (highB & RAW_COMPRESSED) !== 0];
+    const dataA = isCompressedA ? ALL : swapWord(bitmapA);
+    const dataB = isCompressedB ? ALL : swapWord(bitmapB);
+    let changed = dataA ^ dataB;
+    if (isCompressedA || isCompressedB || !isSamePlace(highA, lowA, highB, lowB)) changed |= dataA & dataB;
+    if (this.#hasBacking) changed |= swapWord(zerosA ^ zerosB) & ~(dataA | dataB);
+    return changed | 0;
   }
 
   #tellSubclusters(changed: number, start: number, from: number, to: number, onChange: OnChange): void {
@@ -133,12 +114,18 @@ export class ChangedRows {
   }
 }
 
-function createContent(): Content {
-  return { dataBits: 0, zeroBits: 0, isCompressed: false, hostOffset: 0 };
+/** Of an entry without subclusters. */
+function holdsData(high: number, low: number): boolean {
+  if ((high & RAW_COMPRESSED) !== 0) return true;
+  return (low & RAW_ZERO) === 0 && ((high & RAW_OFFSET_HIGH) | (low & RAW_OFFSET_LOW)) !== 0;
+}
+
+function isSamePlace(highA: number, lowA: number, highB: number, lowB: number): boolean {
+  return (((highA ^ highB) & RAW_OFFSET_HIGH) | ((lowA ^ lowB) & RAW_OFFSET_LOW)) === 0;
 }
 
 function isSameEntry(words: Int32Array, a: number, b: number, wordCount: number): boolean {
   if (words[a + 1] !== words[b + 1]) return false;
-  if ((((words[a] ?? 0) ^ (words[b] ?? 0)) & ~COPIED_MASK) !== 0) return false;
+  if ((((words[a] ?? 0) ^ (words[b] ?? 0)) & ~RAW_COPIED) !== 0) return false;
   return wordCount === 2 || (words[a + 2] === words[b + 2] && words[a + 3] === words[b + 3]);
 }

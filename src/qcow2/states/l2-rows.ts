@@ -3,7 +3,6 @@
  * at a time: most are the same in all tables, and decoding them would take longer than reading them.
  */
 
-import os from 'node:os';
 import type { Storage } from '../../storage/storage.ts';
 import type { Qcow2Metadata } from '../open-qcow2.ts';
 import type { WorkLimit } from '../work-limit.ts';
@@ -15,9 +14,6 @@ const MAX_SLICE_BYTES = 64 * 1024;
 const MIN_SLICE_BYTES = 512;
 /** Two entries that stand for tables that are not there, in front of all others. */
 const CONSTANT_BYTES = 32;
-
-/** QCOW_OFLAG_COPIED, bit 63, in the first 32 bits of an entry as they come from the file: it says nothing about bytes. */
-export const COPIED_MASK = os.endianness() === 'LE' ? 0x80 : 0x8000_0000 | 0;
 
 /** Rows of one table: where the first one is, and how far the next one is from it, in bytes of `L2Rows.bytes`. */
 export interface Rows {

@@ -7,7 +7,8 @@ import type { Qcow2Metadata } from '../open-qcow2.ts';
 import { compressedBytes, compressedOffset, entryOffset, isCompressedEntry } from '../wire/table-entries.ts';
 import type { WorkLimit } from '../work-limit.ts';
 import type { Column } from './column.ts';
-import { COPIED_MASK, type L2Rows } from './l2-rows.ts';
+import type { L2Rows } from './l2-rows.ts';
+import { RAW_COPIED, swapWord } from './raw-entries.ts';
 
 /**
  * Called for each cluster that a row refers to: with the states that do, how many of them are chosen, and the only one if there is
@@ -91,18 +92,18 @@ export class RowGroups {
     const tableWords = this.#rows.rows(1).at / 4 - base;
     for (let row = 0; row < rowCount; row++) {
       const first = base + (row * entryBytes) / 4;
-      const high = (words[first] ?? 0) & ~COPIED_MASK;
+      const high = (words[first] ?? 0) & ~RAW_COPIED;
       const low = words[first + 1] ?? 0;
       let isUniform = true;
       for (let table = 1, at = first + tableWords; table < tableCount; table++, at += tableWords) {
-        if (((words[at] ?? 0) & ~COPIED_MASK) === high && words[at + 1] === low) continue;
+        if (((words[at] ?? 0) & ~RAW_COPIED) === high && words[at + 1] === low) continue;
         isUniform = false;
         break;
       }
       if (isUniform) {
-        if (high !== 0 || low !== 0) this.#addUniform(column, first * 4, onReferences);
+        if (high !== 0 || low !== 0) this.#addUniform(column, first, onReferences);
       } else {
-        this.#addDifferent(column, first * 4, tableWords * 4, onReferences);
+        this.#addDifferent(column, first, tableWords, onReferences);
       }
     }
   }
@@ -118,10 +119,10 @@ export class RowGroups {
     onReferences(this.#stateCount, this.#chosenCount, owner, group.hostOffset, group.storedBytes);
   }
 
-  #addDifferent(column: Column, first: number, tableBytes: number, onReferences: OnReferences): void {
+  #addDifferent(column: Column, first: number, tableWords: number, onReferences: OnReferences): void {
     const { tableCount, stateCounts, chosenCounts, anyState } = column;
     this.#groupCount = 0;
-    for (let table = 0, at = first; table < tableCount; table++, at += tableBytes) {
+    for (let table = 0, at = first; table < tableCount; table++, at += tableWords) {
       const index = this.#findGroup(at);
       this.#groupOf[table] = index;
       const group = this.#groups[index];
@@ -164,11 +165,11 @@ export class RowGroups {
     return group;
   }
 
-  /** `hostOffset` is 0 for an entry that refers to nothing. A cluster that reads as zeros but has its place still takes it. */
+  /** `at`: its first word. `hostOffset` is 0 for an entry that refers to nothing. A cluster that reads as zeros but has its place still takes it. */
   #decode(at: number, into: Group): void {
-    const { bytes } = this.#rows;
-    const high = bytes.readUInt32BE(at);
-    const low = bytes.readUInt32BE(at + 4);
+    const { words } = this.#rows;
+    const high = swapWord(words[at] ?? 0);
+    const low = swapWord(words[at + 1] ?? 0) >>> 0;
     const isCompressed = isCompressedEntry(high);
     into.hostOffset = isCompressed ? compressedOffset(high, low, this.#clusterBits) : entryOffset(high, low);
     into.storedBytes = isCompressed ? compressedBytes(high, low, this.#clusterBits) : 0;
