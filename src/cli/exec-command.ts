@@ -50,7 +50,6 @@ export function addExecCommand(program: Command, exit: (code: number) => void): 
   addChainOptions(command)
     .addHelpText('after', EXIT_CODES)
     .action(async (image: string, words: readonly string[], flags: ExecFlags) => {
-      if (image === '') throw new Qcow2fsError('USAGE', 'the name of the image is empty');
       const isEachSnapshot = flags.eachSnapshot === true;
       if (flags.json === true && !isEachSnapshot) throw new Qcow2fsError('USAGE', '--json is about --each-snapshot');
       exit(await startedOr125(execute(image, parseExecWords(words, process.argv, isEachSnapshot), flags)));

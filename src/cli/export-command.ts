@@ -2,7 +2,6 @@
 
 import type { Command } from 'commander';
 import { warn } from '../common/logging.ts';
-import { Qcow2fsError } from '../errors.ts';
 import { type ExportedState, exportState } from '../open-image/export-state.ts';
 import { addChainOptions } from './chain-options.ts';
 import { formatSize, toPrintable } from './format.ts';
@@ -31,7 +30,6 @@ export function addExportCommand(program: Command): void {
 }
 
 async function exportCommand(image: string, state: string, file: string, flags: ExportFlags): Promise<void> {
-  if (file === '') throw new Qcow2fsError('USAGE', 'the name of the new file is empty');
   const progress = new ProgressLine(process.stderr);
   const exported = await untilSignal(async (signal) => {
     try {

@@ -8,8 +8,10 @@ import { append } from './chain-options.ts';
 import { type CheckFlags, checkCommand } from './check-command.ts';
 import { type DescribeOptions, infoCommand } from './describe-commands.ts';
 import { addDiffCommand } from './diff-command.ts';
+import { requireNoEmptyValue } from './empty-values.ts';
 import { addExecCommand } from './exec-command.ts';
 import { addExportCommand } from './export-command.ts';
+import { toPrintable } from './format.ts';
 import { addListCommand } from './list-command.ts';
 import { addMapCommand } from './map-command.ts';
 import { addMountCommand } from './mount-command.ts';
@@ -21,7 +23,8 @@ export function createProgram(exit: (code: number) => void): Command {
   const program = new Command('qcow2fs')
     .description('Mount a qcow2 image: every snapshot, and the current state, is a read-only raw file.')
     .version(packageVersion())
-    .showHelpAfterError('(qcow2fs --help, or qcow2fs COMMAND --help, shows how it is used)')
+    .configureOutput({ outputError: (text, write) => write(toOneLine(text)) })
+    .hook('preAction', (_, command) => requireNoEmptyValue(command))
     .configureHelp({ subcommandTerm: (command) => `${command.name()} ${command.usage()}` })
     .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 wrong usage. DEBUG=qcow2fs:* logs everything.');
 
@@ -69,6 +72,16 @@ export function createProgram(exit: (code: number) => void): Command {
     .action(() => runDemo());
 
   return program;
+}
+
+/** What commander says is wrong, as all messages are: its suggestion has a line of its own. */
+function toOneLine(text: string): string {
+  const [what = '', ...suggestions] = text
+    .replace(/^error: /, '')
+    .trimEnd()
+    .split('\n');
+  const words = [what.replace(/\.$/, ''), ...suggestions].map(toPrintable).join(' ');
+  return `qcow2fs: ${words}; qcow2fs --help, or qcow2fs COMMAND --help, shows how it is used\n`;
 }
 
 function packageVersion(): string {

@@ -37,9 +37,6 @@ export function addScratchCommand(program: Command, exit: (code: number) => void
     .addOption(new Option('--transport <NAME>', 'how to speak to the kernel').choices(TRANSPORT_CHOICES))
     .option('--log-file <FILE>', 'write the messages of the background process to FILE');
   addChainOptions(command).action(async (image: string, state: string, mountpoint: string, flags: ScratchFlags) => {
-    if ([image, mountpoint].includes('')) {
-      throw new Qcow2fsError('USAGE', 'the name of the image or of the mountpoint is empty');
-    }
     requireNotReadOnly(flags.options ?? []);
     const { delta, maxDelta, export: exportPath, flat, ...mountFlags } = flags;
     const allFlags = applyOptionLists(mountFlags);

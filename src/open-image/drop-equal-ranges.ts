@@ -35,7 +35,7 @@ export function dropEqualRanges(
       const problem = read(one, first, at, end - at) ?? read(other, second, at, end - at);
       if (problem === undefined) addDifferent(different, first, second, at, end, unitBytes);
       else {
-        problems.add(`${problem}: it counts as changed`);
+        problems.add(() => `${problem}: it counts as changed`);
         different.add(at, end);
       }
       done += end - at;

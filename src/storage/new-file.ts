@@ -21,6 +21,12 @@ export class NewFile {
     try {
       this.#fd = fs.openSync(path, fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL, MODE);
     } catch (cause) {
+      if (systemCodeOf(cause) === 'ENOENT') {
+        throw new Qcow2fsError('IO', `${path} cannot be made: there is no such folder`, {
+          data: { file: path },
+          cause,
+        });
+      }
       if (systemCodeOf(cause) !== 'EEXIST') throw toError(path, cause, 'cannot be made');
       throw new Qcow2fsError('IO', `${path} is there already, and nothing is overwritten: choose another name`, {
         data: { file: path },

@@ -260,8 +260,14 @@ describe('wrong use', () => {
     const { status, stdout, stderr } = qcow2fs(...args);
     expect(status).toBe(2);
     expect(stdout).toBe('');
-    expect(stderr).not.toMatch(/\n {4}at /);
-    expect(stderr).not.toBe('');
+    if (args.length > 0) expect(stderr).toMatch(/^qcow2fs: [^\n]*\n$/);
+    else expect(stderr).toMatch(/^Usage: qcow2fs /);
+  });
+
+  test('a misspelt option is told with the one that may be meant', () => {
+    expect(qcow2fs('list', '--jsn', 'x').stderr).toBe(
+      "qcow2fs: unknown option '--jsn' (Did you mean --json?); qcow2fs --help, or qcow2fs COMMAND --help, shows how it is used\n",
+    );
   });
 
   test.each([
@@ -270,6 +276,33 @@ describe('wrong use', () => {
   ])('an empty name for %s is told as such', (_, args) => {
     const stderr = 'qcow2fs: the name of an image or of the mountpoint is empty\n';
     expect(qcow2fs(...args)).toEqual({ status: 2, stdout: '', stderr });
+  });
+
+  test.each([
+    ['IMAGE', ['list', '']],
+    ['IMAGE', ['info', '']],
+    ['IMAGE', ['check', '']],
+    ['MOUNTPOINT', ['umount', '']],
+    ['FILE', ['export', '/image', 'current', '']],
+    ['STATE', ['export', '/image', '', '/new']],
+    ['IMAGE', ['scratch', '', 'current', '/mnt']],
+    ['MOUNTPOINT', ['scratch', '/image', 'current', '']],
+    ['IMAGE', ['exec', '', 'current', '--', 'ls']],
+    ['--allow-path', ['mount', '--allow-path', '', '/image', '/mnt']],
+    ['--allow-path', ['info', '--allow-path', '/a', '--allow-path', '', '/image']],
+    ['--backing', ['/image', '/mnt', '--backing', '']],
+    ['--data-file', ['export', '--data-file=', '/image', 'current', '/new']],
+    ['--passphrase-file', ['list', '--volumes', '--passphrase-file', '', '/image']],
+    ['--log-file', ['mount', '--log-file', '', '/image', '/mnt']],
+    ['--delta', ['scratch', '--delta', '', '/image', 'current', '/mnt']],
+    ['--export', ['scratch', '--export', '', '/image', 'current', '/mnt']],
+  ])('an empty %s is told as such: %j', (what, args) => {
+    expect(qcow2fs(...args)).toEqual({ status: 2, stdout: '', stderr: `qcow2fs: ${what} is empty\n` });
+  });
+
+  test('of -o and of the words of a command of exec, empty ones are none', () => {
+    expect(qcow2fs('mount', '-o', '', '/gone/image', '/')).toMatchObject({ status: 1 });
+    expect(qcow2fs('exec', '/gone/image', 'current', '--', 'ls', '')).toMatchObject({ status: 125 });
   });
 
   test('a working directory that was removed is told as such', () =>

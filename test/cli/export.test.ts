@@ -214,8 +214,13 @@ describe('what is there already is not overwritten:', () => {
 describe('wrong use of export', () => {
   test.each([
     ['a state that is not there', ['disk.qcow2', 'gone', 'new'], 1, /no snapshot is called gone/],
-    ['a folder that is not there', ['disk.qcow2', 'current', 'gone/new'], 1, /gone\/new cannot be made: ENOENT/],
-    ['no name for the file', ['disk.qcow2', 'current', ''], 2, /the name of the new file is empty/],
+    [
+      'a folder that is not there',
+      ['disk.qcow2', 'current', 'gone/new'],
+      1,
+      /gone\/new cannot be made: there is no such folder/,
+    ],
+    ['no name for the file', ['disk.qcow2', 'current', ''], 2, /FILE is empty/],
     [
       'an overlay over another backing file',
       ['--backing', 'x', 'disk.qcow2', 'current', 'new'],

@@ -262,7 +262,7 @@ describe('wrong use of list --volumes', () => {
   test.each([
     ['a state that is not there', ['--volumes', '--state', 'gone'], 1, /no snapshot is called gone/],
     ['a name that two snapshots have', ['--volumes', '--state', 'twice'], 2, /id:1 \(twice, .*id:2 \(twice, /],
-    ['no name of a state', ['--volumes', '--state', ''], 2, /the name of the state is empty/],
+    ['no name of a state', ['--volumes', '--state', ''], 2, /--state is empty/],
     ['--state without --volumes', ['--state', 'current'], 2, /only with --volumes/],
     ['--no-backing without --volumes', ['--no-backing'], 2, /only with --volumes/],
   ])('%s is one line', (_, options, status, message) =>

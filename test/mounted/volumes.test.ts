@@ -11,7 +11,7 @@ import { runAsOrdinaryUser } from '../support/ordinary-user.ts';
 import { runCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 import { installForUsers, withUserPlace } from '../support/user-place.ts';
-import { readBytes } from '../volumes/partitioned-disk.ts';
+import { readBytes, runSfdisk, withLargeSectors } from '../volumes/partitioned-disk.ts';
 import { withBlockDeviceMount, withLoopDevice } from './block-devices.ts';
 import { currentDisk, errorOf, letterOf, MIB, snapshotDisk, whileOpen, withLiveImage } from './live.ts';
 import { withMachine } from './live-machine.ts';
@@ -212,6 +212,63 @@ function labelsOf(mountpoint: string, state: string): string {
     labels = fs.readdirSync(path.join(volumesOf(mountpoint, state), 'by-label'));
   });
   return error ?? labels.join();
+}
+
+it('a disk of 3 TiB with sectors of 4096 bytes: a file behind 2 TiB, by the label of its partition', () =>
+  withTemporaryFolder(async (place) => {
+    const [raw, part, large, mounted] = ['raw', 'part', 'large.qcow2', 'mounted'].map((name) =>
+      path.join(place, name),
+    ) as [string, string, string, string];
+    fs.mkdirSync(mounted);
+    makeSmallFileSystem(part, 'far', mounted);
+    fs.writeFileSync(raw, '');
+    fs.truncateSync(raw, LARGE_DISK_BYTES);
+    withLargeSectors(raw, (device) => runSfdisk(device, LARGE_TABLE));
+    const dd = [`if=${part}`, `of=${raw}`, 'bs=64k', 'oflag=seek_bytes', `seek=${LARGE_START_BYTES}`];
+    runCommand('dd', [...dd, 'conv=notrunc,sparse', 'status=none']);
+    replaceDisk(large, raw);
+    createSnapshot(large, 'monday');
+    await withMount(large, (mountpoint) => {
+      const volumes = volumesOf(mountpoint, 'snapshots/monday');
+      expect(fs.readdirSync(path.join(volumes, 'by-partlabel')).sort()).toEqual(['twin', 'twin%id=2']);
+      const file = path.join(volumes, 'by-partlabel', 'twin%id=2');
+      expect(fs.realpathSync(file)).toBe(path.join(volumes, 'p2.raw'));
+      expect(fs.statSync(file)).toMatchObject({ size: LARGE_DISK_BYTES - LARGE_START_BYTES - MIB });
+      runCommand('mount', ['-o', 'ro,loop', file, mounted]);
+      try {
+        expect(fs.readFileSync(path.join(mounted, 'file'), 'utf8')).toBe('far');
+      } finally {
+        runCommand('umount', [mounted]);
+      }
+      const info = JSON.parse(fs.readFileSync(path.join(mountpoint, 'snapshots/monday/info.json'), 'utf8'));
+      expect(info.partitionTable).toMatchObject({ kind: 'gpt', sectorBytes: 4096 });
+      expect(info.volumes[1]).toMatchObject({
+        startBytes: LARGE_START_BYTES,
+        fileSystem: { type: 'ext4', label: 'far' },
+      });
+    });
+  }));
+
+const LARGE_DISK_BYTES = 3 * 2 ** 40;
+const LARGE_START_BYTES = 2.5 * 2 ** 40;
+/** In sectors of 4096 bytes, with 1 MiB left for the backup. */
+const LARGE_TABLE = [
+  'label: gpt',
+  'start=256,size=1GiB,name="twin"',
+  `start=${LARGE_START_BYTES / 4096},size=${(LARGE_DISK_BYTES - LARGE_START_BYTES - MIB) / 4096},name="twin"`,
+].join('\n');
+
+/** An ext4 with this label, which also is what its only file holds. */
+function makeSmallFileSystem(file: string, label: string, mounted: string): void {
+  fs.writeFileSync(file, '');
+  fs.truncateSync(file, 16 * MIB);
+  runCommand('mkfs.ext4', ['-q', '-L', label, file]);
+  runCommand('mount', ['-o', 'loop', file, mounted]);
+  try {
+    fs.writeFileSync(path.join(mounted, 'file'), label);
+  } finally {
+    runCommand('umount', [mounted]);
+  }
 }
 
 describe('while the image changes', () => {

@@ -5,10 +5,11 @@ import path from 'node:path';
 import tmp from 'tmp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { makeFileSystem, writeDirtyDisk } from '../mounted/dirty-disk.ts';
-import { replaceDisk } from '../mounted/partitioned-image.ts';
+import { makePartitionedImage, replaceDisk } from '../mounted/partitioned-image.ts';
 import { createSnapshot } from '../oracle/qemu.ts';
 import { runAsOrdinaryUser, tryAsOrdinaryUser } from '../support/ordinary-user.ts';
-import { type CommandResult, runCommand } from '../support/run-command.ts';
+import { type CommandResult, runCommand, tryCommand } from '../support/run-command.ts';
+import { withTemporaryFolder } from '../support/temporary-folder.ts';
 import { installForUsers, withUserPlace } from '../support/user-place.ts';
 import { leaveJournalOpen } from '../volumes/file-systems/ntfs-journal.ts';
 import { MIB, runSfdisk } from '../volumes/partitioned-disk.ts';
@@ -24,8 +25,11 @@ type Kind = (typeof KINDS)[number];
 const FILES = { 'old.txt': 'old', 'new.txt': 'new' } as const;
 type FileName = keyof typeof FILES;
 
-/** libguestfs takes a kernel package, and newer ones of systemd and udev: too much to be installed for a test. */
-const NOT_HERE = ['guestfish'];
+/** It has a test of its own, since it reads disks and starts a machine for that. */
+const GUESTMOUNT = 'guestmount';
+/** That is a kernel and a hundred packages, too much to be installed for one test: it is run where they are. */
+const NOT_INSTALLED = 'the Debian packages guestmount and linux-image-amd64 are not installed';
+const GUESTMOUNT_TIMEOUT_MS = 600_000;
 
 const folder = tmp.dirSync({ prefix: 'qcow2fs-programs-', unsafeCleanup: true, mode: 0o755 });
 const image = path.join(folder.name, 'disk.qcow2');
@@ -98,8 +102,37 @@ function getFile(codes: readonly string[], volume: string, name: FileName, place
   }
 }
 
+/** Mounts the disk of Monday as the row says, and compares files. */
+function readByGuestmount(from: string, command: string, wanted: Readonly<Record<string, string>>): Promise<void> {
+  return withUserPlace(
+    (copy) => fs.copyFileSync(from, copy),
+    ({ folder: place, image: copy, mountpoint }) => {
+      const launcher = installForUsers(path.join(place, 'package'));
+      runAsOrdinaryUser([launcher, 'mount', copy, mountpoint]);
+      const cache = path.join(place, 'cache');
+      fs.mkdirSync(cache);
+      fs.chmodSync(cache, 0o777);
+      const options = {
+        cwd: cache,
+        timeoutMs: GUESTMOUNT_TIMEOUT_MS,
+        env: { TMPDIR: cache, LIBGUESTFS_CACHEDIR: cache, LIBGUESTFS_BACKEND_SETTINGS: 'force_tcg' },
+      };
+      const disk = `${mountpoint}/snapshots/monday/disk.raw`;
+      const sh = (script: string) => runAsOrdinaryUser(['sh', '-c', script], options);
+      sh(`mkdir dir; ${replaceNames(command, { 'disk.raw': disk, DIR: 'dir' })}`);
+      try {
+        for (const [name, contents] of Object.entries(wanted)) expect(sh(`cat 'dir/${name}'`)).toBe(contents);
+      } finally {
+        sh('guestunmount dir');
+      }
+      // It ends a little later than its mount, and has the disk open until then.
+      sh(`for attempt in $(seq 600); do '${launcher}' umount '${mountpoint}' && exit; sleep 0.1; done; exit 1`);
+    },
+  );
+}
+
 describe('a program of the table', () => {
-  test.each(ROWS.filter(({ program }) => !NOT_HERE.includes(program)))('$program', ({ codes, reads, dirty }) =>
+  test.each(ROWS.filter(({ program }) => program !== GUESTMOUNT))('$program', ({ codes, reads, dirty }) =>
     withUserPlace(
       (copy) => fs.copyFileSync(image, copy),
       ({ folder: place, image: copy, mountpoint }) => {
@@ -131,9 +164,24 @@ describe('a program of the table', () => {
     ),
   );
 
+  test('guestmount, with a dirty journal and with a logical volume', { timeout: GUESTMOUNT_TIMEOUT_MS }, ({ skip }) => {
+    skip(tryCommand('sh', ['-c', 'command -v guestmount && ls /boot/vmlinuz-*']).status !== 0, NOT_INSTALLED);
+    const { codes, reads, dirty } = ROWS.find(({ program }) => program === GUESTMOUNT) ?? {};
+    expect([reads, dirty]).toEqual([['what Linux reads', 'also LVM (`-m /dev/VG/LV`)'], 'replays it']);
+    const [command = ''] = codes ?? [];
+    const [volumeOption = ''] = inlineCode(reads?.join() ?? '');
+    return withTemporaryFolder(async (temporary) => {
+      const { path: withGroup, states } = await makePartitionedImage(temporary);
+      const wanted = fs.readFileSync(path.join(states[0]?.source ?? '', 'file 0'), 'utf8');
+      const onGroup = replaceNames(command, { '-m /dev/sda1': replaceNames(volumeOption, { 'VG/LV': 'vg/root' }) });
+      await readByGuestmount(image, command, { 'old.txt': 'old', 'new.txt': 'new' });
+      await readByGuestmount(withGroup, onGroup, { 'file 0': wanted });
+    });
+  });
+
   test('is one of those', () => {
     expect(ROWS.map(({ program }) => program)).toEqual([
-      ...['fuse2fs', 'debugfs', '7z', 'fls', 'ntfscat', 'mcopy', 'guestfish'],
+      ...['fuse2fs', 'debugfs', '7z', 'fls', 'ntfscat', 'mcopy', GUESTMOUNT],
     ]);
   });
 });

@@ -1,4 +1,7 @@
-/** Prints how many tests ran, as the very last line of the run: `N passed, N failed`, and skipped ones if there are any. */
+/**
+ * Prints how many tests ran, as the very last line of the run: `N passed, N failed`, and skipped ones if there are any. What a
+ * test says when it skips itself comes before.
+ */
 
 import fs from 'node:fs';
 import type { Reporter, SerializedError, TestModule } from 'vitest/node';
@@ -7,11 +10,12 @@ import type { Reporter, SerializedError, TestModule } from 'vitest/node';
 export default class CountReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[], unhandledErrors: readonly SerializedError[]): void {
     const counts = countTests(modules, unhandledErrors.length);
+    const reasons = reasonsToSkip(modules);
     // Other reporters and the global teardown print after this event; nothing prints after the end of the process.
     process.once('exit', (code) => {
       // The run itself has failed: mounts were left behind, or nothing ran.
       if (code !== 0 && counts.failed === 0) counts.failed = 1;
-      fs.writeSync(1, `${toLine(counts)}\n`);
+      fs.writeSync(1, [...reasons, toLine(counts), ''].join('\n'));
     });
   }
 }
@@ -32,6 +36,15 @@ function countTests(modules: readonly TestModule[], unhandledErrorCount: number)
     if (module.state() === 'failed' && counts.failed === failedBefore) counts.failed++;
   }
   return counts;
+}
+
+function reasonsToSkip(modules: readonly TestModule[]): string[] {
+  return modules
+    .flatMap((module) => [...module.children.allTests('skipped')])
+    .flatMap((test) => {
+      const { note } = test.result() as { note?: string };
+      return note === undefined ? [] : [`skipped: ${test.fullName}: ${note}`];
+    });
 }
 
 function toLine({ failed, passed, pending, skipped }: Counts): string {

@@ -87,7 +87,7 @@ class Finder {
   }
 
   #addUnreadable(problem: string, start: number, end: number): void {
-    this.#problems.add(`${problem}: the range from ${start} to ${end} counts as changed`);
+    this.#problems.add(() => `${problem}: the range from ${start} to ${end} counts as changed`);
     this.#ranges.add(start, end);
   }
 

@@ -32,7 +32,7 @@ export function createColumn(stateCount: number): Column {
 /** `offsets`: of the table of each state, 0 for none. */
 export function fillColumn(column: Column, offsets: Float64Array, isChosen: Uint8Array): void {
   const { tableOffsets, stateCounts, chosenCounts, anyState, tableOf } = column;
-  const places = new Map<number, number>();
+  let places: Map<number, number> | undefined;
   column.tableCount = 0;
   for (let state = 0; state < offsets.length; state++) {
     const offset = offsets[state] ?? 0;
@@ -43,7 +43,10 @@ export function fillColumn(column: Column, offsets: Float64Array, isChosen: Uint
     let table = findTable(column, offset, offsets[state - 1] === offset ? tableOf[state - 1] : undefined, places);
     if (table === NO_TABLE) {
       table = column.tableCount++;
-      if (table >= FEW_TABLES) places.set(offset, table);
+      if (table >= FEW_TABLES) {
+        places ??= new Map();
+        places.set(offset, table);
+      }
       tableOffsets[table] = offset;
       stateCounts[table] = 0;
       chosenCounts[table] = 0;
@@ -59,11 +62,11 @@ function findTable(
   { tableCount, tableOffsets }: Column,
   offset: number,
   before: number | undefined,
-  places: Map<number, number>,
+  places: Map<number, number> | undefined,
 ): number {
   if (before !== undefined) return before;
   for (let table = 0; table < tableCount && table < FEW_TABLES; table++) {
     if (tableOffsets[table] === offset) return table;
   }
-  return places.get(offset) ?? NO_TABLE;
+  return places?.get(offset) ?? NO_TABLE;
 }

@@ -67,12 +67,6 @@ export class L2Rows {
     return { at: CONSTANT_BYTES + table * this.#sliceBytes, stepBytes: this.entryBytes };
   }
 
-  /** Empties the place of a table. */
-  clear(table: number): void {
-    const start = this.rows(table).at;
-    this.bytes.fill(0, start, start + this.#sliceBytes);
-  }
-
   /**
    * Reads one slice of the table at `l2Offset`, from `firstRow` on, into the place `table`. False if the file ends before: the rest
    * of the rows are empty then.

@@ -6,9 +6,10 @@ export class ProblemLines {
   readonly #lines: string[] = [];
   #count = 0;
 
-  add(line: string): void {
+  /** `describe` is only called for a line that is kept. */
+  add(describe: () => string): void {
     this.#count += 1;
-    if (this.#count <= MAX_LINES) this.#lines.push(line);
+    if (this.#count <= MAX_LINES) this.#lines.push(describe());
   }
 
   list(): readonly string[] {

@@ -114,6 +114,7 @@ class UsageWalk {
     this.#addL1Tables();
     for (let index = 0; index < this.#columns.count; index++) {
       this.#columns.read(index, offsets);
+      this.#leaveOutUnaligned(offsets);
       fillColumn(column, offsets, this.#isChosen);
       if (column.tableCount > 0) this.#addColumn(column, index * this.#columns.coverageBytes);
     }
@@ -132,6 +133,17 @@ class UsageWalk {
       wrongRefcountCount: this.#wrongRefcountCount,
       problems: this.#problems.list(),
     };
+  }
+
+  /** As if they were not there: nothing is known of what they map. */
+  #leaveOutUnaligned(offsets: Float64Array): void {
+    const { clusterBytes } = this.#file;
+    for (let state = 0; state < offsets.length; state++) {
+      const offset = offsets[state] ?? 0;
+      if (offset % clusterBytes === 0) continue;
+      this.#problems.add(() => `the L2 table at offset ${offset} is not cluster aligned: what it maps is not counted`);
+      offsets[state] = 0;
+    }
   }
 
   /** Each state has one of its own. */
@@ -176,10 +188,6 @@ class UsageWalk {
     const { clusterBytes } = this.#file;
     for (let table = 0; table < tableCount; table++) {
       const [offset = 0, count = 0] = [tableOffsets[table], stateCounts[table]];
-      if (offset % clusterBytes !== 0) {
-        this.#problems.add(`the L2 table at offset ${offset} is not cluster aligned: what it maps is not counted`);
-        continue;
-      }
       this.#compareRefcount(offset / clusterBytes, count);
       if (chosenCounts[table] !== count) continue;
       this.#freed.usedMetadataBytes += clusterBytes;
@@ -187,7 +195,7 @@ class UsageWalk {
     }
     for (let state = 0; state < this.#states.length; state++) {
       const table = tableOf[state] ?? NO_TABLE;
-      if (table === NO_TABLE || (tableOffsets[table] ?? 0) % clusterBytes !== 0) continue;
+      if (table === NO_TABLE) continue;
       this.#add('referMetadataBytes', state, clusterBytes);
       if (stateCounts[table] !== 1) continue;
       this.#add('usedMetadataBytes', state, clusterBytes);
@@ -198,11 +206,10 @@ class UsageWalk {
   #loadSlice({ tableCount, tableOffsets }: Column, row: number): void {
     for (let table = 0; table < tableCount; table++) {
       const offset = tableOffsets[table] ?? 0;
-      // As if it were not there: it is told once, above.
-      if (offset % this.#file.clusterBytes !== 0) this.#rows.clear(table);
-      else if (!this.#rows.load(table, offset, row)) {
-        this.#problems.add(`the file ends before the end of the L2 table at offset ${offset}: the rest is not counted`);
-      }
+      if (this.#rows.load(table, offset, row)) continue;
+      this.#problems.add(
+        () => `the file ends before the end of the L2 table at offset ${offset}: the rest is not counted`,
+      );
     }
   }
 
