@@ -32,10 +32,12 @@ export async function measureCase(benchCase, tasks, { folder, sizes, peaks }) {
   });
 }
 
-/** What servers read must not come from the disk in one round and from memory in the next. */
+/** What servers read must not come from the disk in one round and from memory in the next, nor be on its way to the disk. */
 async function fillPageCache({ files, views }) {
-  const raws = views.flatMap(({ raw, pieces }) => (raw === undefined || pieces !== undefined ? [] : [raw]));
-  for (const file of [...files, ...raws]) await run('cp', [file, '/dev/null']);
+  const all = [...files, ...views.flatMap(({ raw }) => raw ?? [])];
+  await run('sync', all);
+  // It knows holes, and reads none.
+  for (const file of all) await run('cp', ['--sparse=auto', file, '/dev/null']);
 }
 
 /** Starts all peers that can show the subject and whose bytes are right; notes in the rows why others cannot. */
