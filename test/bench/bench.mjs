@@ -89,7 +89,8 @@ async function warnOfNoise() {
 }
 
 async function measureAll(cases, sizes) {
-  const folder = fs.mkdtempSync(path.join(fs.realpathSync(process.env.TMPDIR ?? '/var/tmp'), 'qcow2fs-bench-'));
+  // Short, as all of it goes into the paths of sockets, which have 107 bytes at most.
+  const folder = fs.mkdtempSync(path.join(fs.realpathSync(process.env.TMPDIR ?? '/var/tmp'), 'bench-'));
   undoLater(() => fs.rmSync(folder, { recursive: true, force: true }));
   const peaks = new Map();
   const rows = [];
