@@ -2,6 +2,7 @@
 
 import { judge } from './judge.mjs';
 
+const TITLE = 'How many times as fast as QEMU’s own way to read an image as a file';
 const WIDTH = 760;
 const LABEL_WIDTH = 330;
 const VALUE_WIDTH = 60;
@@ -22,8 +23,9 @@ export function drawChart(rows) {
   const one = LABEL_WIDTH + unitWidth;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" font-family="sans-serif" font-size="12" fill="${COLORS.text}">`,
+    `<title>${TITLE}</title>`,
     `<rect width="${WIDTH}" height="${height}" rx="6" fill="${COLORS.background}"/>`,
-    '<text x="12" y="22" font-size="14" font-weight="bold">How many times as fast as QEMU’s own way to read an image as a file</text>',
+    `<text x="12" y="22" font-size="14" font-weight="bold">${TITLE}</text>`,
     `<text x="12" y="40" fill="${COLORS.one}">grey line: as fast as QEMU; orange mark: the target</text>`,
     ...bars.flatMap((bar, index) => drawBar(bar, TOP + index * ROW_HEIGHT, unitWidth)),
     `<path d="M${round(one)} ${TOP - 4}V${height - 8}" stroke="${COLORS.one}"/>`,

@@ -6,17 +6,18 @@ const MIB = 2 ** 20;
 const GIB = 2 ** 30;
 /** From this line on the note is not the bench's. */
 const KEPT = '\n## What was tried';
+const NOTHING_KEPT = `${KEPT}\n\nNothing yet.\n`;
 
 /** `before` is the note as it is. */
 export function formatNote(before, { date, machine, sizes, table }) {
-  const kept = before.includes(KEPT) ? before.slice(before.indexOf(KEPT)) : '';
+  const kept = before.includes(KEPT) ? before.slice(before.indexOf(KEPT)) : NOTHING_KEPT;
   return `# Benchmarks
 
 \`npm run bench -- --write\` makes this file, down to "What was tried", and the chart of the README: qcow2fs beside other
 programs that show an image as a file, each on the same image in the same run. Before anything is timed, each of them must
 give the right bytes, which are compared by sha256 with what QEMU reads; who does not is left out.
 
-![](benchmarks.svg)
+![How many times as fast as QEMU](benchmarks.svg)
 
 The figures are medians of ${sizes.rounds} rounds, or ${sizes.fewRounds} of what takes long, in which the programs take turns in changing order. The
 ratio is how many times as fast as qemu-storage-daemon qcow2fs is, and of memory how many times as much it takes. Only
