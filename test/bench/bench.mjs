@@ -14,7 +14,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { CASES } from './cases.mjs';
-import { countBusyCpus, describeMachine, watchStolenTime } from './machine.mjs';
+import { countBusyCpus, describeMachine, describeNoise, watchStolenTime } from './machine.mjs';
 import { measureCase } from './measure-case.mjs';
 import { drawChart } from './report/chart.mjs';
 import { formatJson } from './report/json.mjs';
@@ -57,19 +57,20 @@ async function bench(flags) {
   if (process.getuid() !== 0) throw new Error('qcow2fs mounts as root: run it as root');
   const cases = chosenCases(flags.only);
   if (cases.length === 0) throw new Error('nothing matches --only');
-  await warnOfNoise();
+  const busyCpus = await countBusyCpus();
+  warnOfNoise(busyCpus);
   const sizes = flags.quick ? QUICK : FULL;
   const stolenShare = watchStolenTime();
   const begin = performance.now();
   const rows = await measureAll(cases, sizes);
-  const machine = await describeMachine();
-  const about = { date: new Date().toISOString().slice(0, 10), machine, sizes, stolenShare: stolenShare() };
+  const noise = { busyCpus, stolenShare: stolenShare() };
+  const machine = [...(await describeMachine()), describeNoise(noise)];
+  const about = { date: new Date().toISOString().slice(0, 10), machine, noise, sizes };
   const table = formatTable(rows, sizes);
   console.log(`\n${table}`);
   if (flags.quick) say('that was a quick run: images were smaller than the table says');
   say(`it took ${Math.round((performance.now() - begin) / 1000)} s`);
-  if (about.stolenShare > MAX_STOLEN_SHARE)
-    say(`the host took ${(about.stolenShare * 100).toFixed(0)} % of the CPU time: the figures will be off`);
+  if (noise.stolenShare > MAX_STOLEN_SHARE) say(`the host took CPU time away: the figures will be off`);
   if (flags.json !== undefined) fs.writeFileSync(flags.json, formatJson(rows, about));
   if (flags.write) writeNote(rows, { ...about, table });
 }
@@ -83,9 +84,9 @@ function chosenCases(only) {
 }
 
 /** Servers and readers share the processors with whatever else runs, and lose unequally. */
-async function warnOfNoise() {
-  const busy = await countBusyCpus();
-  if (busy > MAX_BUSY_CPUS) say(`other programs keep ${busy.toFixed(1)} CPUs busy, and the figures will be off`);
+function warnOfNoise(busyCpus) {
+  if (busyCpus > MAX_BUSY_CPUS)
+    say(`other programs keep ${busyCpus.toFixed(1)} CPUs busy, and the figures will be off`);
 }
 
 async function measureAll(cases, sizes) {

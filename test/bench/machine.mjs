@@ -17,6 +17,11 @@ export async function describeMachine() {
   ];
 }
 
+export function describeNoise({ busyCpus, stolenShare }) {
+  const stolen = `${(stolenShare * 100).toFixed(1)} %`;
+  return `${busyCpus.toFixed(1)} CPUs were busy with other things at the start, and the host took ${stolen} of the time away`;
+}
+
 /** How many CPUs are busy while the bench waits. */
 export async function countBusyCpus() {
   const before = cpuTimes();
@@ -26,7 +31,7 @@ export async function countBusyCpus() {
   return all === 0 ? 0 : ((all - (idleOf(after) - idleOf(before))) / all) * os.cpus().length;
 }
 
-/** The part of all CPU time since boot that the host took away, as a function that says it for the time since. */
+/** Returns a function that says which part of all CPU time since now the host took away. */
 export function watchStolenTime() {
   const before = cpuTimes();
   return () => {

@@ -21,6 +21,7 @@ export async function measureCase(benchCase, tasks, { folder, sizes, peaks }) {
     const subject = await benchCase.make(place, sizes);
     await fillPageCache(subject);
     const rows = tasks.map((task) => ({ group: benchCase.title, task, results: new Map() }));
+    say(`${benchCase.title}: starting the peers and comparing their bytes`);
     const servers = await inScope(async () => {
       const started = await startAll(subject, place, rows);
       await measureRows(rows, ({ startsServer }) => !startsServer, started, { subject, place, sizes });

@@ -24,8 +24,8 @@ export const FULL = {
   /** One round of random reads. */
   seconds: 1,
   /** A program that takes longer is ended, and not run again. A sequential fio is cut, and its rate taken. */
-  limitSeconds: 20,
-  sequentialLimitSeconds: 5,
+  limitSeconds: 15,
+  sequentialLimitSeconds: 4,
 };
 
 /** Shows that everything works, not how fast. */

@@ -13,7 +13,13 @@ export const qemuNbd = {
   programs: ['qemu-nbd', 'nbdfuse'],
   cannot: () => undefined,
   async start(subject, folder) {
-    const pairs = await Promise.all(subject.views.map((view, index) => startPair(subject, view, folder, index)));
+    // When one fails, the others have come to their ends too, and nothing is started any more.
+    const settled = await Promise.allSettled(
+      subject.views.map((view, index) => startPair(subject, view, folder, index)),
+    );
+    const failed = settled.find(({ status }) => status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
+    const pairs = settled.map(({ value }) => value);
     return { files: pairs.map(({ file }) => file), pids: () => pairs.flatMap(({ pids }) => pids) };
   },
 };
