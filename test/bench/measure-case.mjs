@@ -62,7 +62,7 @@ async function whyNotStarted(peer, subject, place, servers) {
     server = { ...(await peer.start(subject, place)), isRaw: peer.isRaw };
   } catch (error) {
     checkInterrupted();
-    return `it does not open this image: ${lastLine(error.message)}`;
+    return `it does not open this image: ${reasonIn(error.message)}`;
   }
   const fault = await whatIsWrong(server, subject.views);
   if (fault === undefined) servers.set(peer, server);
@@ -116,6 +116,8 @@ function toRow({ group, task: { title, unit, better, isMemory = false, target },
   return { group, title, unit, better, isMemory, target, results };
 }
 
-function lastLine(text) {
-  return text.trim().split('\n').at(-1);
+/** A program may say a lot when it fails. */
+function reasonIn(message) {
+  const lines = message.trim().split('\n');
+  return lines.find((line) => line.includes('unsupported')) ?? lines.at(-1);
 }

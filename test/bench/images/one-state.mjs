@@ -39,7 +39,7 @@ export function makeWithOptions(...options) {
 export async function makeWithSubclusters(folder, { layoutBytes }) {
   const { image: base, raw } = await makeOfRandomData(folder, layoutBytes, [], 'base');
   const image = path.join(folder, 'disk.qcow2');
-  await createImage(image, ['-o', 'extended_l2=on,cluster_size=128k', '-b', base, '-F', 'qcow2', image]);
+  await createImage(image, ['-o', 'extended_l2=on,cluster_size=128k', '-b', path.basename(base), '-F', 'qcow2', image]);
   const blockBytes = 16 * 1024;
   await withMachine(image, (machine) =>
     writeInRandomOrder(machine, {
@@ -60,7 +60,7 @@ export async function makeChain(folder, { layoutBytes }) {
   const blockCount = Math.floor(layoutBytes / CLUSTER_BYTES / 9);
   for (let layer = 1; layer <= 8; layer++) {
     const image = path.join(folder, `layer-${layer}.qcow2`);
-    await createImage(image, ['-b', files.at(-1), '-F', 'qcow2', image]);
+    await createImage(image, ['-b', path.basename(files.at(-1)), '-F', 'qcow2', image]);
     await withMachine(image, (machine) =>
       writeInRandomOrder(machine, { diskBytes: layoutBytes, blockBytes: CLUSTER_BYTES, blockCount, seed: layer }),
     );
