@@ -1,106 +1,107 @@
 /**
- * Measures a mount of qcow2fs beside the FUSE export of qemu-storage-daemon and prints one table.
+ * Measures a mount of qcow2fs beside other programs that show a qcow2 image as a file, and prints one table.
  *
- * Usage: node test/bench/bench.mjs [--quick] [--write]
- *   --quick   a small image and short rounds: shows that it works, not how fast
- *   --write   also writes native-notes/benchmarks.md
+ * Usage: node test/bench/bench.mjs [--quick] [--only PATTERN] [--json FILE] [--write]
+ *   --quick          small images and short rounds: shows that it works, not how fast
+ *   --only PATTERN   what matches a regular expression only, such as 'zlib' or 'plain: random'
+ *   --json FILE      also writes all results with every round
+ *   --write          also writes native-notes/benchmarks.md and benchmarks.svg
  *
- * Needs root. The image is made in $TMPDIR or /var/tmp and takes about 4.5 GiB there for a moment.
+ * Needs root. Images are made in $TMPDIR or /var/tmp and take about 6 GiB there for a moment.
  */
 
 import fs from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { makeImage } from './make-image.mjs';
-import { describeMachine, formatNote, formatTable, median } from './report.mjs';
-import { run, undoAll, undoLater } from './run.mjs';
-import { peakMemoryBytes, startQcow2fs, startQemuExport } from './servers.mjs';
-import { measure, workloads } from './workloads.mjs';
+import { CASES } from './cases.mjs';
+import { countBusyCpus, describeMachine, describeNoise, watchStolenTime } from './machine.mjs';
+import { measureCase } from './measure-case.mjs';
+import { drawChart } from './report/chart.mjs';
+import { formatJson } from './report/json.mjs';
+import { formatNote } from './report/note.mjs';
+import { peakRow } from './report/peak-row.mjs';
+import { formatTable } from './report/table.mjs';
+import { undoAll, undoLater } from './run.mjs';
+import { say } from './say.mjs';
+import { FULL, QUICK } from './sizes.mjs';
 
-const MIB = 2 ** 20;
-const FULL = { sizeBytes: 2048 * MIB, rounds: 5, seconds: 5 };
-const QUICK = { sizeBytes: 256 * MIB, rounds: 3, seconds: 1 };
 const NOTE = new URL('../../native-notes/benchmarks.md', import.meta.url);
-
-const { values: flags } = parseArgs({ options: { quick: { type: 'boolean' }, write: { type: 'boolean' } } });
+const CHART = new URL('../../native-notes/benchmarks.svg', import.meta.url);
+/** Others that take more than this of a CPU are worth a warning. */
+const MAX_BUSY_CPUS = 0.1;
+const MAX_STOLEN_SHARE = 0.02;
 
 try {
-  await bench(flags.quick ? QUICK : FULL);
+  await bench(readFlags());
 } catch (error) {
   console.error(`bench: ${error.message}`);
   process.exitCode = 1;
 }
 if (!(await undoAll())) process.exitCode = 1;
 
-async function bench(extent) {
-  if (flags.quick && flags.write)
-    throw new Error('figures of a quick run are not worth writing: leave out --quick or --write');
+function readFlags() {
+  const { values } = parseArgs({
+    options: {
+      quick: { type: 'boolean' },
+      only: { type: 'string' },
+      json: { type: 'string' },
+      write: { type: 'boolean' },
+    },
+  });
+  if (values.write && (values.quick || values.only !== undefined))
+    throw new Error('only a full run is worth writing: leave out --write, or --quick and --only');
+  return { ...values, only: new RegExp(values.only ?? '', 'i') };
+}
+
+async function bench(flags) {
   if (process.getuid() !== 0) throw new Error('qcow2fs mounts as root: run it as root');
-  warnOfNoise();
-  if (os.freemem() < extent.sizeBytes * 2)
-    console.error('bench: memory is short: the image may not stay in the page cache');
-  const folder = fs.mkdtempSync(path.join(process.env.TMPDIR ?? '/var/tmp', 'qcow2fs-bench-'));
-  undoLater(() => fs.rmSync(folder, { recursive: true, force: true }));
-
-  say(`making an image of ${extent.sizeBytes / MIB} MiB in ${folder}`);
-  const image = await makeImage(folder, extent.sizeBytes);
-  const ours = await startQcow2fs(image, folder);
-  const theirs = await startQemuExport(image, folder);
-  say('comparing the bytes of both');
-  await requireSameBytes(ours, theirs);
-
-  const rows = [...(await measureAll(ours, theirs, image, extent)), memoryRow(ours, theirs)];
-  const table = formatTable(rows);
+  const cases = chosenCases(flags.only);
+  if (cases.length === 0) throw new Error('nothing matches --only');
+  const busyCpus = await countBusyCpus();
+  warnOfNoise(busyCpus);
+  const sizes = flags.quick ? QUICK : FULL;
+  const stolenShare = watchStolenTime();
+  const begin = performance.now();
+  const rows = await measureAll(cases, sizes);
+  const noise = { busyCpus, stolenShare: stolenShare() };
+  const machine = [...(await describeMachine()), describeNoise(noise)];
+  const about = { date: new Date().toISOString().slice(0, 10), machine, noise, sizes };
+  const table = formatTable(rows, sizes);
   console.log(`\n${table}`);
-  if (flags.write) await writeNote(table, extent);
+  if (flags.quick) say('that was a quick run: images were smaller than the table says');
+  say(`it took ${Math.round((performance.now() - begin) / 1000)} s`);
+  if (noise.stolenShare > MAX_STOLEN_SHARE) say(`the host took CPU time away: the figures will be off`);
+  if (flags.json !== undefined) fs.writeFileSync(flags.json, formatJson(rows, about));
+  if (flags.write) writeNote(rows, { ...about, table });
 }
 
-/** Both servers and fio share the processors with whatever else runs, and lose unequally. */
-function warnOfNoise() {
-  const [load = 0] = os.loadavg();
-  if (load > 0.5)
-    console.error(`bench: the load is ${load.toFixed(1)}: other programs run, and the figures will be off`);
+/** Cases with those of their tasks that are asked for. */
+function chosenCases(only) {
+  return CASES.map((each) => ({
+    benchCase: each,
+    tasks: each.tasks.filter(({ title }) => only.test(`${each.title}: ${title}`)),
+  })).filter(({ tasks }) => tasks.length > 0);
 }
 
-async function requireSameBytes(ours, theirs) {
-  const [first, second] = await Promise.all(
-    [ours, theirs].map(async ({ file }) => (await run('sha256sum', [file])).split(' ')[0]),
-  );
-  if (first !== second) throw new Error(`the servers show different bytes: sha256 ${first} and ${second}`);
+/** Servers and readers share the processors with whatever else runs, and lose unequally. */
+function warnOfNoise(busyCpus) {
+  if (busyCpus > MAX_BUSY_CPUS)
+    say(`other programs keep ${busyCpus.toFixed(1)} CPUs busy, and the figures will be off`);
 }
 
-async function measureAll(ours, theirs, image, { rounds, seconds }) {
-  // What the image file is read from must not change between the rounds.
-  await run('dd', [`if=${image}`, 'of=/dev/null', 'bs=1M', 'status=none']);
+async function measureAll(cases, sizes) {
+  // Short, as all of it goes into the paths of sockets, which have 107 bytes at most.
+  const folder = fs.mkdtempSync(path.join(fs.realpathSync(process.env.TMPDIR ?? '/var/tmp'), 'bench-'));
+  undoLater(() => fs.rmSync(folder, { recursive: true, force: true }));
+  const peaks = new Map();
   const rows = [];
-  for (const workload of workloads(seconds)) {
-    say(workload.title);
-    const results = new Map([ours, theirs].map((server) => [server, []]));
-    for (let round = 0; round < rounds; round++) {
-      for (const server of round % 2 === 0 ? [ours, theirs] : [theirs, ours]) {
-        results.get(server).push(await measure(workload, server, round));
-      }
-    }
-    rows.push({ ...workload, ours: median(results.get(ours)), theirs: median(results.get(theirs)) });
-  }
-  return rows;
+  for (const { benchCase, tasks } of cases)
+    rows.push(...(await measureCase(benchCase, tasks, { folder, sizes, peaks })));
+  return [...rows, peakRow(peaks)];
 }
 
-function memoryRow(ours, theirs) {
-  const [first, second] = [ours, theirs].map((server) => peakMemoryBytes(server) / MIB);
-  return { title: 'peak memory', unit: 'MiB', ours: first, theirs: second };
-}
-
-async function writeNote(table, extent) {
-  const firstLine = async (command) => (await run(command, ['--version'])).split('\n')[0];
-  const machine = describeMachine([await firstLine('qemu-storage-daemon'), await firstLine('fio')]);
-  const date = new Date().toISOString().slice(0, 10);
-  fs.mkdirSync(new URL('.', NOTE), { recursive: true });
-  fs.writeFileSync(NOTE, formatNote({ date, machine, table, ...extent }));
-  say(`wrote ${path.relative(process.cwd(), NOTE.pathname)}`);
-}
-
-function say(text) {
-  console.error(`bench: ${text}`);
+function writeNote(rows, about) {
+  fs.writeFileSync(NOTE, formatNote(fs.readFileSync(NOTE, 'utf8'), about));
+  fs.writeFileSync(CHART, drawChart(rows));
+  say('wrote native-notes/benchmarks.md and benchmarks.svg');
 }
