@@ -32,6 +32,7 @@ export function addExportCommand(program: Command): void {
 
 async function exportCommand(image: string, state: string, file: string, flags: ExportFlags): Promise<void> {
   if (file === '') throw new Qcow2fsError('USAGE', 'the name of the new file is empty');
+  if (flags.delta === '') throw new Qcow2fsError('USAGE', '--delta: the name of the file is empty');
   const progress = new ProgressLine(process.stderr);
   const exported = await untilSignal(async (signal) => {
     try {

@@ -69,10 +69,20 @@ interface DeltaFlags {
 
 function toScratchOptions(state: string, { delta, maxDelta, exportPath, isFlat }: DeltaFlags): ScratchOptions {
   if (isFlat && exportPath === undefined) throw new Qcow2fsError('USAGE', '--flat is about the file of --export');
+  const deltaFile = delta === undefined ? undefined : toFile(delta, '--delta');
+  const exportFile = exportPath === undefined ? undefined : toFile(exportPath, '--export');
+  if (deltaFile !== undefined && deltaFile === exportFile) {
+    throw new Qcow2fsError('USAGE', `--delta and --export are both ${delta}: they are two files`);
+  }
   return {
     state,
     maxDeltaBytes: parseSize(maxDelta, '--max-delta'),
-    ...(delta === undefined ? {} : { deltaPath: path.resolve(delta) }),
-    ...(exportPath === undefined ? {} : { export: { path: path.resolve(exportPath), isFlat } }),
+    ...(deltaFile === undefined ? {} : { deltaPath: deltaFile }),
+    ...(exportFile === undefined ? {} : { export: { path: exportFile, isFlat } }),
   };
+}
+
+function toFile(name: string, option: string): string {
+  if (name === '') throw new Qcow2fsError('USAGE', `${option}: the name of the file is empty`);
+  return path.resolve(name);
 }

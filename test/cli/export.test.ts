@@ -216,6 +216,7 @@ describe('wrong use of export', () => {
     ['a state that is not there', ['disk.qcow2', 'gone', 'new'], 1, /no snapshot is called gone/],
     ['a folder that is not there', ['disk.qcow2', 'current', 'gone/new'], 1, /gone\/new cannot be made: ENOENT/],
     ['no name for the file', ['disk.qcow2', 'current', ''], 2, /the name of the new file is empty/],
+    ['no name for the delta', ['--delta', '', 'disk.qcow2', 'current', 'new'], 2, /the name of the file is empty/],
     [
       'an overlay over another backing file',
       ['--backing', 'x', 'disk.qcow2', 'current', 'new'],
