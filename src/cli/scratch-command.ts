@@ -43,7 +43,11 @@ export function addScratchCommand(program: Command, exit: (code: number) => void
     if (allFlags.liveCurrent === true) {
       throw new Qcow2fsError('USAGE', 'live-current is not for scratch: a base that changes cannot be written over');
     }
-    const scratch = toScratchOptions(state, { delta, maxDelta, exportPath, isFlat: flat === true });
+    const scratch = toScratchOptions(state, {
+      ...{ delta, maxDelta, exportPath },
+      logFile: allFlags.logFile,
+      isFlat: flat === true,
+    });
     const options = { ...toMountOptions([image], mountpoint, allFlags), scratch };
     if (allFlags.foreground === true) exit(await mountInForeground(options));
     else await mountInBackground(options);
@@ -61,15 +65,29 @@ interface DeltaFlags {
   readonly delta: string | undefined;
   readonly maxDelta: string;
   readonly exportPath: string | undefined;
+  readonly logFile: string | undefined;
   readonly isFlat: boolean;
 }
 
-function toScratchOptions(state: string, { delta, maxDelta, exportPath, isFlat }: DeltaFlags): ScratchOptions {
+function toScratchOptions(state: string, { delta, maxDelta, exportPath, logFile, isFlat }: DeltaFlags): ScratchOptions {
   if (isFlat && exportPath === undefined) throw new Qcow2fsError('USAGE', '--flat is about the file of --export');
+  const deltaFile = delta === undefined ? undefined : path.resolve(delta);
+  const exportFile = exportPath === undefined ? undefined : path.resolve(exportPath);
+  requireDifferent({ '--delta': deltaFile, '--export': exportFile, '--log-file': logFile && path.resolve(logFile) });
   return {
     state,
     maxDeltaBytes: parseSize(maxDelta, '--max-delta'),
-    ...(delta === undefined ? {} : { deltaPath: path.resolve(delta) }),
-    ...(exportPath === undefined ? {} : { export: { path: path.resolve(exportPath), isFlat } }),
+    ...(deltaFile === undefined ? {} : { deltaPath: deltaFile }),
+    ...(exportFile === undefined ? {} : { export: { path: exportFile, isFlat } }),
   };
+}
+
+/** A line of the log at its end would damage a delta. */
+function requireDifferent(files: Readonly<Record<string, string | undefined>>): void {
+  const given = Object.entries(files).filter(([, file]) => file !== undefined);
+  for (const [option, file] of given) {
+    const [other] = given.find(([each, otherFile]) => each !== option && otherFile === file) ?? [];
+    if (other === undefined) continue;
+    throw new Qcow2fsError('USAGE', `${option} and ${other} are both ${file}: name two files`);
+  }
 }

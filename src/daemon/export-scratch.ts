@@ -7,16 +7,11 @@ import { messageOf, Qcow2fsError } from '../errors.ts';
 import { exportView, toOverlayBase } from '../open-image/export-view.ts';
 import { ScratchFiles } from '../open-image/scratch-files.ts';
 import { Delta } from '../overlay/delta.ts';
-import type { DaemonOptions, ScratchOptions } from './mount-options.ts';
+import { type DaemonOptions, deltaPathOf } from './mount-options.ts';
 import type { ServedImage } from './served-image.ts';
 import type { ServedScratch } from './served-scratch.ts';
 import { stateFilesOf, stateOfBlock } from './served-tree.ts';
 import { WriterWatch } from './writer-watch.ts';
-
-/** A view that is to be exported has its changes in a file until that is done. */
-export function deltaPathOf({ deltaPath, export: target }: ScratchOptions): string | undefined {
-  return deltaPath ?? (target && `${target.path}.delta`);
-}
 
 /**
  * Before anything is mounted, as far as it can be told.

@@ -44,9 +44,9 @@ function isOfUserHere(pid: number, uid: number | undefined): boolean {
   }
 }
 
-/** What a daemon makes of a scratch view when its mount has ended; undefined for any other one. */
-export function exportOf(pid: number): ScratchOptions['export'] {
-  return daemonOptions(pid)?.scratch?.export;
+/** The view that a daemon serves, if it is a scratch view. */
+export function scratchOf(pid: number): ScratchOptions | undefined {
+  return daemonOptions(pid)?.scratch;
 }
 
 function daemonMountpoint(pid: number): string | undefined {

@@ -58,6 +58,11 @@ export interface ScratchOptions {
   readonly export?: { readonly path: string; readonly isFlat: boolean };
 }
 
+/** A view that is to be exported has its changes in a file until that is done. */
+export function deltaPathOf({ deltaPath, export: target }: ScratchOptions): string | undefined {
+  return deltaPath ?? (target && `${target.path}.delta`);
+}
+
 /** What the daemon's process gets, as JSON in its second argument; all paths are absolute. */
 export interface DaemonOptions {
   readonly imagePaths: readonly string[];

@@ -11,8 +11,7 @@ import { Delta } from '../overlay/delta.ts';
 import type { DeltaMemory } from '../overlay/delta-memory.ts';
 import { closeDelta, createTemporaryDelta, openKeptDelta } from '../overlay/open-delta.ts';
 import { StateRoot, stateDirectoryNode } from '../tree/state-root.ts';
-import { deltaPathOf } from './export-scratch.ts';
-import type { ScratchOptions } from './mount-options.ts';
+import { deltaPathOf, type ScratchOptions } from './mount-options.ts';
 import type { ServedImage } from './served-image.ts';
 import { createTree, stateFilesOf, stateOfBlock, type TreeFiles } from './served-tree.ts';
 

@@ -10,8 +10,10 @@ import { FSTYPE } from '../fuse/kernel-mount.ts';
 import { isRoot } from '../fuse/mounter.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
 import { unmountIdle, unmountLazily } from '../fuse/unmount.ts';
+import { QCOW_MAGIC } from '../qcow2/wire/header.ts';
 import { isDead, requireOwnMount } from './check-mountpoint.ts';
-import { exportOf, findDaemons, hasEnded } from './find-daemons.ts';
+import { findDaemons, hasEnded, scratchOf } from './find-daemons.ts';
+import { deltaPathOf, type ScratchOptions } from './mount-options.ts';
 import { describeMountUsers, isUsedForAMomentOnly } from './mount-users.ts';
 import { findMountAt } from './mountpoint-path.ts';
 import { listProcFolder, readProcLink } from './proc-files.ts';
@@ -42,13 +44,35 @@ export async function unmount(mountpoint: string): Promise<void> {
   requireOwnMount(mount, 'unmount');
   const daemons = findDaemons(mount.mountpoint, mount.userId);
   const daemon = daemons.at(-1);
-  const exported = daemon === undefined ? undefined : exportOf(daemon);
+  const scratch = daemon === undefined ? undefined : scratchOf(daemon);
   await (isDead(mount) ? removeDead(mount) : removeLive(mount));
   await waitForEnd(mount, daemon);
-  if (exported !== undefined && !fs.existsSync(exported.path)) {
-    throw new Qcow2fsError('IO', `${mountpoint} is unmounted, but ${exported.path} was not made: the log says why`, {
-      data: { mountpoint, file: exported.path },
-    });
+  if (scratch !== undefined) requireExported(mountpoint, scratch);
+}
+
+function requireExported(mountpoint: string, scratch: ScratchOptions): void {
+  const file = scratch.export?.path;
+  if (file === undefined || isQcow2(file)) return;
+  throw new Qcow2fsError(
+    'IO',
+    `${mountpoint} is unmounted, but ${file} was not made: the log says why; the changes are in ${deltaPathOf(scratch)}`,
+    { data: { mountpoint, file } },
+  );
+}
+
+/** False also for what a daemon that was killed has left: the header is written last. */
+function isQcow2(file: string): boolean {
+  try {
+    const magic = Buffer.alloc(4);
+    const fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+    try {
+      fs.readSync(fd, magic, 0, magic.length, 0);
+    } finally {
+      fs.closeSync(fd);
+    }
+    return magic.readUInt32BE() === QCOW_MAGIC;
+  } catch {
+    return false;
   }
 }
 

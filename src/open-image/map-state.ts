@@ -29,8 +29,6 @@ import { withSteadyImage } from './steady-image.ts';
 
 const CURRENT = 0;
 const SLICE_CACHE_BYTES = 4 * 1024 * 1024;
-/** So that one look-up comes back to whoever may end the work. */
-const MAX_STEP_BYTES = 2 ** 36;
 
 export interface MapOptions {
   readonly chain: ChainOptions;
@@ -145,7 +143,7 @@ class LayerWalk {
     // As qemu-img does for a disk without bytes.
     if (top?.sizeBytes === 0) this.#entries.add(entry);
     for (let at = 0; top !== undefined && at < top.sizeBytes; at += entry.length) {
-      this.#describe(at, Math.min(top.sizeBytes - at, MAX_STEP_BYTES), entry);
+      this.#describe(at, top.sizeBytes - at, entry);
       if (entry.length <= 0) throw new Qcow2fsError('INTERNAL', `nothing is told of offset ${at}`);
       this.#entries.add(entry);
     }

@@ -25,9 +25,11 @@ export class Qcow2Status implements StatusSource {
   /** Ends at the end of an L2 table at the latest. @throws Qcow2fsError IO; UNSUPPORTED as `WorkLimit.spend`. */
   statusAt(offset: number, maxLengthBytes: number, into: BlockStatus): void {
     const mapping = this.#mapping;
-    const restOfTable = this.#map.tableCoverageBytes - (offset % this.#map.tableCoverageBytes);
-    this.#map.lookup(offset, Math.min(maxLengthBytes, this.sizeBytes - offset, restOfTable), mapping);
-    const hasTable = offset < this.#map.mappedBytes && this.#map.l2TableOffset(offset) !== 0;
+    const { mappedBytes, tableCoverageBytes } = this.#map;
+    const isMapped = offset < mappedBytes;
+    const reachBytes = isMapped ? tableCoverageBytes - (offset % tableCoverageBytes) : Number.POSITIVE_INFINITY;
+    this.#map.lookup(offset, Math.min(maxLengthBytes, this.sizeBytes - offset, reachBytes), mapping);
+    const hasTable = isMapped && this.#map.l2TableOffset(offset) !== 0;
     const entryCount = hasTable ? mapping.lengthBytes / this.#file.clusterBytes : 0;
     this.#limit.spend(LOOKUP_UNITS + entryCount * ENTRY_UNITS);
     const { kind } = mapping;

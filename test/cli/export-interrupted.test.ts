@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { findDaemons } from '../../src/daemon/find-daemons.ts';
 import { waitUntil } from '../daemon/mounting.ts';
 import { createImage, createSnapshot, deleteSnapshot, resizeImage, runQemuIo } from '../oracle/qemu.ts';
 import { Random } from '../oracle/random.ts';
@@ -113,6 +114,26 @@ describe('an export leaves no file', () => {
         child.kill('SIGKILL');
         await ended;
       }
+    }));
+
+  test('that is taken for whole when the daemon of a view is killed, and keeps the changes', () =>
+    withTemporaryFolder(async (folder) => {
+      const { image, file } = makeSlowImage(folder);
+      const mountpoint = `${folder}/mnt`;
+      fs.mkdirSync(mountpoint);
+      runCommand(QCOW2FS, ['scratch', '--export', file, image, 'slow', mountpoint]);
+      const [daemon = 0] = findDaemons(mountpoint);
+      const child = spawn(QCOW2FS, ['umount', mountpoint], { stdio: ['ignore', 'ignore', 'pipe'] });
+      let messages = '';
+      child.stderr.on('data', (text) => (messages += text));
+      const ended = once(child, 'close');
+      await waitUntil(() => fs.existsSync(file) && fs.statSync(file).size > 0);
+      process.kill(daemon, 'SIGKILL');
+      expect(await ended).toEqual([1, null]);
+      expect(messages).toBe(
+        `qcow2fs: ${mountpoint} is unmounted, but ${file} was not made: the log says why; the changes are in ${file}.delta\n`,
+      );
+      expect(fs.existsSync(`${file}.delta`)).toBe(true);
     }));
 
   test('when somebody else has put a file in its place, but that one stays', () =>

@@ -221,6 +221,7 @@ describe('wrong use of export', () => {
       /gone\/new cannot be made: there is no such folder/,
     ],
     ['no name for the file', ['disk.qcow2', 'current', ''], 2, /FILE is empty/],
+    ['no name for the delta', ['--delta', '', 'disk.qcow2', 'current', 'new'], 2, /--delta is empty/],
     [
       'an overlay over another backing file',
       ['--backing', 'x', 'disk.qcow2', 'current', 'new'],

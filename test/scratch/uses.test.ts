@@ -179,6 +179,10 @@ test('states are named as everywhere, and what cannot be mounted is said in one 
       [[image, 'id:1', `${mountpoint}/missing`], 1, /does not exist; create it with `mkdir/],
       [['--max-delta', '0', image, 'id:1', mountpoint], 2, /--max-delta 0: it needs a size, such as 512M or 4G/],
       [['--max-delta', '1X', image, 'id:1', mountpoint], 2, /--max-delta 1X: it needs a size/],
+      [['--delta', '', image, 'id:1', mountpoint], 2, /--delta is empty/],
+      [['--export', '', image, 'id:1', mountpoint], 2, /--export is empty/],
+      [['--delta', 'x', '--export', './x', image, 'id:1', mountpoint], 2, /--delta and --export are both .*\/x:/],
+      [['--delta', 'x', '--log-file', './x', image, 'id:1', mountpoint], 2, /--delta and --log-file are both .*\/x:/],
       [['-o', 'live-current', image, 'current', mountpoint], 2, /live-current is not for scratch/],
       [['-o', 'noatime,ro', image, 'id:1', mountpoint], 2, /ro is not for scratch, .*: use `qcow2fs mount`/],
     ];

@@ -112,11 +112,12 @@ class UsageWalk {
     const offsets = new Float64Array(this.#states.length);
     const column = createColumn(this.#states.length);
     this.#addL1Tables();
-    for (let index = 0; index < this.#columns.count; index++) {
-      this.#columns.read(index, offsets);
+    const columns = this.#columns;
+    for (let index = columns.next(0); index < columns.count; index = columns.next(index + 1)) {
+      columns.read(index, offsets);
       this.#leaveOutUnaligned(offsets);
       fillColumn(column, offsets, this.#isChosen);
-      if (column.tableCount > 0) this.#addColumn(column, index * this.#columns.coverageBytes);
+      if (column.tableCount > 0) this.#addColumn(column, index * columns.coverageBytes);
     }
     this.#addCompressedClusters();
     const usage = this.#usage;

@@ -49,6 +49,8 @@ export class StateColumns {
   readonly #columnsAtOnce: number;
   readonly #block: Buffer;
   #first = -1;
+  /** The columns of the block from this one on are empty, as far as the files and tables went. */
+  #emptyFrom = 0;
 
   constructor(storage: Storage, file: Qcow2Metadata, states: readonly StateTable[], limit?: WorkLimit) {
     this.count = states.reduce((most, { l1Size }) => Math.max(most, l1Size), 0);
@@ -66,7 +68,7 @@ export class StateColumns {
    * @throws Qcow2fsError IO; UNSUPPORTED as `WorkLimit.spend`.
    */
   read(column: number, into: Float64Array): void {
-    if (this.#first < 0 || column < this.#first || column >= this.#first + this.#columnsAtOnce) this.#load(column);
+    if (!this.#isLoaded(column)) this.#load(column);
     let at = (column - this.#first) * ENTRY_BYTES;
     for (let state = 0; state < into.length; state++) {
       into[state] = entryOffset(this.#block.readUInt32BE(at), this.#block.readUInt32BE(at + 4));
@@ -74,9 +76,28 @@ export class StateColumns {
     }
   }
 
+  /**
+   * The first column from `column` on that may have a table; `count` if there is none.
+   * @throws Qcow2fsError as `read`.
+   */
+  next(column: number): number {
+    let at = column;
+    while (at < this.count) {
+      if (!this.#isLoaded(at)) this.#load(at);
+      if (at < this.#emptyFrom) return at;
+      at = this.#first + this.#columnsAtOnce;
+    }
+    return this.count;
+  }
+
+  #isLoaded(column: number): boolean {
+    return this.#first >= 0 && column >= this.#first && column < this.#first + this.#columnsAtOnce;
+  }
+
   #load(column: number): void {
     const first = column - (column % this.#columnsAtOnce);
     const rowBytes = this.#columnsAtOnce * ENTRY_BYTES;
+    let usedBytes = 0;
     for (const [state, { l1Offset, l1Size }] of this.#states.entries()) {
       const start = state * rowBytes;
       const wanted = Math.max(0, Math.min(this.#columnsAtOnce, l1Size - first)) * ENTRY_BYTES;
@@ -84,7 +105,16 @@ export class StateColumns {
       const position = l1Offset + first * ENTRY_BYTES;
       const count = wanted === 0 ? 0 : this.#storage.readUpTo(this.#block, start, wanted, position);
       this.#block.fill(0, start + count - (count % ENTRY_BYTES), start + rowBytes);
+      usedBytes = Math.max(usedBytes, lastUsed(this.#block, start, count - (count % ENTRY_BYTES)));
     }
+    this.#emptyFrom = first + Math.ceil(usedBytes / ENTRY_BYTES);
     this.#first = first;
   }
+}
+
+/** How many bytes there are up to the last one that is not zero. */
+function lastUsed(bytes: Buffer, start: number, length: number): number {
+  let end = start + length;
+  while (end > start && bytes[end - 1] === 0) end -= 1;
+  return end - start;
 }
