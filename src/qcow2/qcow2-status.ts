@@ -38,7 +38,8 @@ export class Qcow2Status implements StatusSource {
     into.isDamaged = kind === 'damaged';
     into.lengthBytes = mapping.lengthBytes;
     into.hostOffset = kind === 'normal' && this.#file.encryption === undefined ? mapping.hostOffset : -1;
-    if (hasTable && (kind === 'zero' || (kind === 'unallocated' && this.#file.hasExtendedL2))) this.#findPlace(offset, into);
+    if (hasTable && (kind === 'zero' || (kind === 'unallocated' && this.#file.hasExtendedL2)))
+      this.#findPlace(offset, into);
   }
 
   /** Clusters that are not read may have a place in the file all the same: a run ends where that is another one. */
