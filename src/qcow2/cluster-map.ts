@@ -109,11 +109,7 @@ export class ClusterMap {
     return this.#lastL2Offset;
   }
 
-  /**
-   * Where the cluster of `offset` has its place in the file, though its bytes need not come from there: it may read as zeros. -1
-   * without one. Not for compressed clusters.
-   * @throws Qcow2fsError IO.
-   */
+  /** The place of a cluster in the file, though it may read as zeros; -1 without one. Not for compressed ones. @throws Qcow2fsError IO. */
   placeOf(offset: number): number {
     const l2Offset = offset < this.mappedBytes ? this.l2TableOffset(offset) : 0;
     if (l2Offset <= 0 || l2Offset % this.#clusterBytes !== 0) return -1;
