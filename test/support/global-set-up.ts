@@ -35,6 +35,8 @@ let runFolder: string;
 
 export async function setup(): Promise<void> {
   process.env.PATH += ':/usr/sbin:/sbin';
+  // Each of the thousands of processes of Node.js would read all certificates there are, which takes longer than the rest of a start.
+  delete process.env.NODE_EXTRA_CA_CERTS;
   requireEnvironment();
   await createOrdinaryUser();
   // With the symlinks resolved, as the kernel and losetup name what is below it.
