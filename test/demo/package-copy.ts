@@ -6,7 +6,16 @@ import { packageFolder } from '../../src/demo/week.ts';
 
 const CHECKOUT_FILES = ['package.json', 'package-lock.json', 'tsconfig.json', '.tsconfig.build.json', 'bin', 'src'];
 /** What it takes to build; `.set-up` says that npm has been here. */
-const BUILD_MODULES = ['typescript', '@typescript', '@types', 'undici-types', '.set-up'];
+const BUILD_MODULES = [
+  'typescript',
+  '@typescript',
+  '@types',
+  'undici-types',
+  'rolldown',
+  '@rolldown',
+  '@oxc-project',
+  '.set-up',
+];
 
 /** What `npm install` puts on a machine: the files that are published, and the packages needed to run them. */
 export function copyInstalledPackage(folder: string): void {
