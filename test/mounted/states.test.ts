@@ -9,7 +9,7 @@ import { makeRandomImage } from '../oracle/random-image.ts';
 import { trueStates } from '../oracle/truth.ts';
 import { sha256OfFile } from '../support/hash.ts';
 import { withMount } from '../support/mounted-image.ts';
-import { withTemporaryFolder } from '../support/temporary-folder.ts';
+import { withMemoryFolder } from '../support/temporary-folder.ts';
 import { diskFile } from './state-files.ts';
 
 /** Not a seed of the oracle tests, so that these are other images. */
@@ -19,7 +19,7 @@ describe.each(MOUNTED_CASES)('$title', (imageCase) => {
   const seed = seedOf(imageCase.title, BASE_SEED);
 
   it(`shows the bytes, sizes and holes of every state (seed ${seed})`, () =>
-    withTemporaryFolder(async (folder) => {
+    withMemoryFolder(async (folder) => {
       const image = makeRandomImage(folder, imageCase, seed);
       const states = trueStates(image, folder);
       await withMount(image, (mountpoint) => {

@@ -1,9 +1,9 @@
 /** `check` beside `qemu-img check`: random images, healthy and damaged in every way that there is. */
 
-import tmp from 'tmp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CheckOptions } from '../../src/qcow2/check/check-qcow2.ts';
 import { sha256OfFile } from '../support/hash.ts';
+import { createMemoryFolder } from '../support/temporary-folder.ts';
 import { DamagedImage } from './damaged-image.ts';
 import { DAMAGES, type Damage } from './damages.ts';
 import { expectSameCheck } from './expect-same-check.ts';
@@ -71,7 +71,7 @@ for (const imageCase of CASES) {
   const seed = seedOf(`check ${imageCase.title}`, BASE_SEED);
 
   describe(`${imageCase.title} (seed ${seed})`, () => {
-    const folder = tmp.dirSync({ prefix: 'qcow2fs-check-', unsafeCleanup: true });
+    const folder = createMemoryFolder();
     let imagePath: string;
 
     beforeAll(() => {
@@ -101,7 +101,7 @@ for (const imageCase of CASES) {
 }
 
 describe('eight snapshots', () => {
-  const folder = tmp.dirSync({ prefix: 'qcow2fs-check-', unsafeCleanup: true });
+  const folder = createMemoryFolder();
   const seed = seedOf('check eight snapshots', BASE_SEED);
   const imageCase = VERSION_3_CASES.find(({ clusterBytes }) => clusterBytes === 65536) as ImageCase;
   let imagePath: string;

@@ -1,7 +1,6 @@
 /** The comparison of random images with QEMU, a group of tests for each. */
 
 import fs from 'node:fs';
-import tmp from 'tmp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { toJson } from '../../src/cli/map-command.ts';
 import { createExtent, type Disk, type ExtentKind, isSparse } from '../../src/disk/disk.ts';
@@ -11,6 +10,7 @@ import { mapState } from '../../src/open-image/map-state.ts';
 import { type OpenImage, openImage, snapshotsOf } from '../../src/open-image/open-image.ts';
 import { StateDisks } from '../../src/open-image/state-disks.ts';
 import { sha256OfFile } from '../support/hash.ts';
+import { createMemoryFolder } from '../support/temporary-folder.ts';
 import { dataRanges, type ListedExtent, listExtents } from './extent-list.ts';
 import type { ImageCase } from './matrix.ts';
 import { listSnapshots } from './qemu.ts';
@@ -47,7 +47,7 @@ function describeImage(imageCase: ImageCase, kindsFound: Set<ExtentKind>): void 
   const seed = seedOf(imageCase.title, BASE_SEED);
 
   describe(`${imageCase.title} (seed ${seed})`, () => {
-    const folder = tmp.dirSync({ prefix: 'qcow2fs-oracle-', unsafeCleanup: true });
+    const folder = createMemoryFolder();
     const random = new Random(seed ^ 0xffff);
     let imagePath: string;
     let sha256: string;

@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { type KeySource, withPassphrase } from '../../src/open-image/layer-keys.ts';
 import { closeImage, type OpenImage, openImage, snapshotsOf } from '../../src/open-image/open-image.ts';
 import { StateDisks } from '../../src/open-image/state-disks.ts';
-import { withTemporaryFolder } from '../support/temporary-folder.ts';
+import { withMemoryFolder } from '../support/temporary-folder.ts';
 import {
   addKeySlot,
   createEncryptedImage,
@@ -70,7 +70,7 @@ describe.each(CASES)('%s', (title, options) => {
   const seed = seedOf(title, 1);
 
   test(`every state is what QEMU reads (seed ${seed})`, () =>
-    withTemporaryFolder((folder) => {
+    withMemoryFolder((folder) => {
       const image = { path: `${folder}/image.qcow2`, passphrase: 'geheim', options, sizeBytes: SIZE_BYTES };
       createEncryptedImage(image);
       fillEncrypted(image, folder, seed);
@@ -83,7 +83,7 @@ describe('compressed clusters', () => {
     ['LUKS', luks('aes-256', 'xts', 'plain64', 'sha256')],
     ['legacy AES', ['encrypt.format=aes']],
   ])('lie unencrypted next to encrypted ones: %s', (_, options) =>
-    withTemporaryFolder((folder) => {
+    withMemoryFolder((folder) => {
       const image = { path: `${folder}/image.qcow2`, passphrase: 'geheim', options, sizeBytes: SIZE_BYTES };
       createEncryptedImage(image);
       writeEncrypted(image, ['write -q -c -P 7 1M 128k', 'write -q -c -P 8 2M 64k', 'write -q -P 9 0 100k']);
@@ -104,7 +104,7 @@ describe('passphrases', () => {
     ],
     ['that are not ASCII', 'Schlüssel für ☃', luks('aes-128', 'cbc', 'plain64', 'sha1')],
   ])('%s', (_, passphrase, options) =>
-    withTemporaryFolder((folder) => {
+    withMemoryFolder((folder) => {
       const image = { path: `${folder}/image.qcow2`, passphrase, options, sizeBytes: SIZE_BYTES };
       createEncryptedImage(image);
       writeEncrypted(image, ['write -q -P 9 0 100k']);
@@ -113,7 +113,7 @@ describe('passphrases', () => {
   );
 
   test('open the first key slot, the last one and those between', () =>
-    withTemporaryFolder((folder) => {
+    withMemoryFolder((folder) => {
       const options = luks('aes-256', 'xts', 'plain64', 'sha256');
       const image = { path: `${folder}/image.qcow2`, passphrase: 'zero', options, sizeBytes: SIZE_BYTES };
       createEncryptedImage(image);
@@ -142,7 +142,7 @@ describe('backing files', () => {
     ],
     ['legacy AES below LUKS', 'top', top, 'base', ['encrypt.format=aes']],
   ])('%s', (_, topPassphrase, topOptions, basePassphrase, baseOptions) =>
-    withTemporaryFolder((folder) => {
+    withMemoryFolder((folder) => {
       const base = {
         path: `${folder}/base.qcow2`,
         passphrase: basePassphrase,

@@ -3,7 +3,7 @@
 import fs from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { sha256OfFile } from '../support/hash.ts';
-import { withTemporaryFolder } from '../support/temporary-folder.ts';
+import { withMemoryFolder } from '../support/temporary-folder.ts';
 import { differingClusters, expectWholeImage, exportTo, infoOf, storedClusters } from './exported.ts';
 import {
   BACKING_CASES,
@@ -38,7 +38,7 @@ interface Export {
 
 describe('each state of a random image', () => {
   it.each(CASES)('is exported: $title', (imageCase) =>
-    withTemporaryFolder(async (folder) => {
+    withMemoryFolder(async (folder) => {
       const seed = seedOf(imageCase.title, BASE_SEED);
       // Apart from the exports, which find it by its absolute path.
       const source = `${folder}/source`;

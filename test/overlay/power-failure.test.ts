@@ -9,7 +9,7 @@ import { BLOCK_BYTES, BLOCKS_PER_PAGE } from '../../src/overlay/delta-memory.ts'
 import { closeDelta, openKeptDelta } from '../../src/overlay/open-delta.ts';
 import { Random } from '../oracle/random.ts';
 import { runCommand } from '../support/run-command.ts';
-import { withTemporaryFolder } from '../support/temporary-folder.ts';
+import { withMemoryFolder } from '../support/temporary-folder.ts';
 import { BaseDisk } from './base-disk.ts';
 import { overlayOf, readBytes } from './overlay-place.ts';
 
@@ -97,7 +97,7 @@ function allowedValues(block: number, changes: readonly Change[], syncs: readonl
 test.each([1, 2, 3, 4])(
   'after a loss of power, what was synced is there, and the rest is there or not (seed %i)',
   (seed) =>
-    withTemporaryFolder(async (folder) => {
+    withMemoryFolder(async (folder) => {
       const random = new Random(seed);
       const file = `${folder}/delta`;
       const base = new BaseDisk(OPTIONS.sizeBytes);

@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { loopDevicesBelow, mountsBelow, processesNaming } from './leftovers.ts';
 import { createOrdinaryUser, removeOrdinaryUser } from './ordinary-user.ts';
 import { runCommand } from './run-command.ts';
+import { MEMORY_VARIABLE } from './temporary-folder.ts';
 
 const NEEDED_TOOLS = [
   ...['qemu-img', 'qemu-io', 'losetup', 'mkfs.ext4', 'mkfs.xfs', 'xfs_io', 'getfattr', 'setfacl', 'setpriv'],
@@ -31,7 +32,12 @@ const NEEDED_TOOLS = [
 /** A daemon ends just after its mount: it gets this long. */
 const GRACE_MS = 5_000;
 
+/** A file system in memory, and how much must be free in it: some hundred MiB are needed at a time. */
+const MEMORY_FOLDER = '/dev/shm';
+const MIN_MEMORY_BYTES = 4 * 2 ** 30;
+
 let runFolder: string;
+let memoryFolder: string | undefined;
 
 export async function setup(): Promise<void> {
   process.env.PATH += ':/usr/sbin:/sbin';
@@ -44,6 +50,11 @@ export async function setup(): Promise<void> {
   // Other users must reach the mounts in it: who may read them is what some tests are about.
   fs.chmodSync(runFolder, 0o755);
   process.env.TMPDIR = runFolder;
+  if (hasMemory()) {
+    memoryFolder = fs.mkdtempSync(path.join(MEMORY_FOLDER, 'qcow2fs-test-run-'));
+    fs.chmodSync(memoryFolder, 0o755);
+    process.env[MEMORY_VARIABLE] = memoryFolder;
+  }
 }
 
 export async function teardown(): Promise<void> {
@@ -55,7 +66,7 @@ export async function teardown(): Promise<void> {
   }
   removeLeftovers();
   await removeOrdinaryUser();
-  fs.rmSync(runFolder, { recursive: true, force: true });
+  for (const folder of runFolders()) fs.rmSync(folder, { recursive: true, force: true });
   if (found.length > 0) {
     process.exitCode = 1;
     throw new Error(`The tests left behind:\n${found.join('\n')}`);
@@ -81,18 +92,28 @@ function isOnPath(tool: string): boolean {
   return folders.some((folder) => fs.existsSync(path.join(folder, tool)));
 }
 
+function hasMemory(): boolean {
+  if (!fs.existsSync(MEMORY_FOLDER)) return false;
+  const { bavail, bsize } = fs.statfsSync(MEMORY_FOLDER);
+  return Math.min(bavail * bsize, os.freemem()) >= MIN_MEMORY_BYTES;
+}
+
+function runFolders(): string[] {
+  return memoryFolder === undefined ? [runFolder] : [runFolder, memoryFolder];
+}
+
 function leftovers(): string[] {
-  return [
-    ...mountsBelow(runFolder).map((mountPoint) => `mount: ${mountPoint}`),
-    ...loopDevicesBelow(runFolder).map((device) => `loop device: ${device}`),
-    ...processesNaming(runFolder).map((line) => `process ${line}`),
-  ];
+  return runFolders().flatMap((folder) => [
+    ...mountsBelow(folder).map((mountPoint) => `mount: ${mountPoint}`),
+    ...loopDevicesBelow(folder).map((device) => `loop device: ${device}`),
+    ...processesNaming(folder).map((line) => `process ${line}`),
+  ]);
 }
 
 /** So that one failed run does not fail the next ones too. Daemons end with their mounts. */
 function removeLeftovers(): void {
   // Listed first: behind a lazy unmount, a loop device has lost the path of its file.
-  const devices = loopDevicesBelow(runFolder);
-  for (const mountPoint of mountsBelow(runFolder)) runCommand('umount', ['-l', '--', mountPoint]);
+  const devices = runFolders().flatMap(loopDevicesBelow);
+  for (const mountPoint of runFolders().flatMap(mountsBelow)) runCommand('umount', ['-l', '--', mountPoint]);
   for (const device of devices) runCommand('losetup', ['-d', device]);
 }
