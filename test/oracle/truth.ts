@@ -7,7 +7,7 @@
 
 import fs from 'node:fs';
 import path from 'node:path';
-import { applySnapshot, convertToRaw, listSnapshots, mapText } from './qemu.ts';
+import { applySnapshot, convertToRaw, listSnapshots, mapText, type SnapshotInfo } from './qemu.ts';
 
 export interface TrueState {
   /** undefined: the current state. */
@@ -23,26 +23,23 @@ export interface TrueState {
 export function trueStates(imagePath: string, folder: string): TrueState[] {
   const rawPath = path.join(folder, 'current.raw');
   convertToRaw(imagePath, rawPath);
-  return [
-    { snapshot: undefined, title: 'the current state', rawPath, map: mapText(imagePath) },
-    ...listSnapshots(imagePath).map((snapshot) => {
-      const rawPath = path.join(folder, `snapshot-${snapshot.id}.raw`);
-      const map = convertSnapshot(imagePath, snapshot.id, rawPath);
-      return { snapshot, title: `snapshot ${snapshot.id} (${snapshot.name})`, rawPath, map };
-    }),
-  ];
-}
-
-/** Returns the map of the snapshot. */
-function convertSnapshot(imagePath: string, id: string, rawPath: string): string {
+  const current = { snapshot: undefined, title: 'the current state', rawPath, map: mapText(imagePath) };
+  const snapshots = listSnapshots(imagePath);
+  if (snapshots.length === 0) return [current];
   // Beside the image, since a relative backing file name is relative to the folder of the image.
   const copy = `${imagePath}.copy`;
   try {
     fs.copyFileSync(imagePath, copy);
-    applySnapshot(copy, id);
-    convertToRaw(copy, rawPath);
-    return mapText(copy);
+    // One after the other: to apply a snapshot changes no other one.
+    return [current, ...snapshots.map((snapshot) => applied(copy, snapshot, folder))];
   } finally {
     fs.rmSync(copy, { force: true });
   }
+}
+
+function applied(copy: string, snapshot: SnapshotInfo, folder: string): TrueState {
+  const rawPath = path.join(folder, `snapshot-${snapshot.id}.raw`);
+  applySnapshot(copy, snapshot.id);
+  convertToRaw(copy, rawPath);
+  return { snapshot, title: `snapshot ${snapshot.id} (${snapshot.name})`, rawPath, map: mapText(copy) };
 }
