@@ -141,9 +141,22 @@ export class DamagedImage {
 
   /** Clusters with a refcount of at least `minimum`. */
   countedClusters(minimum: bigint): number[] {
-    return Array.from({ length: this.clusterCount }, (_, cluster) => cluster).filter(
-      (cluster) => this.#placeOfRefcount(cluster) !== undefined && this.refcountOf(cluster) >= minimum,
-    );
+    const { clusterBytes, clusterCount, refcountBits } = this;
+    const perBlock = (clusterBytes * 8) / refcountBits;
+    const table = Number(this.u64(48));
+    const mask = (1n << BigInt(refcountBits)) - 1n;
+    const counted: number[] = [];
+    for (let first = 0; first < clusterCount; first += perBlock) {
+      const block = offsetOf(this.u64(table + (first / perBlock) * 8));
+      if (block === 0) continue;
+      // Whole blocks: each refcount by itself would be thousands of reads.
+      const bytes = this.read(block, clusterBytes);
+      for (let cluster = first; cluster < Math.min(clusterCount, first + perBlock); cluster++) {
+        const { at, shift } = placeInBlock(cluster - first, refcountBits);
+        if (((bytes.readBigUInt64BE(at) >> shift) & mask) >= minimum) counted.push(cluster);
+      }
+    }
+    return counted;
   }
 
   /** Some place in a random table: an L1, L2 or refcount table or block, or the snapshot table. */
@@ -159,21 +172,24 @@ export class DamagedImage {
     return Math.min(this.sizeBytes - 1, random.pick(tables) + random.length(this.clusterBytes) - 1);
   }
 
-  /** In units of 8 bytes, in which a whole number of refcounts of any width lies. */
   #placeOfRefcount(cluster: number) {
     const bits = this.refcountBits;
     const perBlock = (this.clusterBytes * 8) / bits;
     const block = offsetOf(this.u64(Number(this.u64(48)) + Math.floor(cluster / perBlock) * 8));
     if (block === 0) return undefined;
-    const index = cluster % perBlock;
-    const perUnit = 64 / bits;
-    const position = block + Math.floor(index / perUnit) * 8;
-    const within = index % perUnit;
-    // Bytes are in order; bits within a byte begin at the least significant one.
-    const shift =
-      bits < 8 ? Math.floor(within / (8 / bits)) * -8 + 56 + (within % (8 / bits)) * bits : 64 - bits * (within + 1);
-    return { position, bits: BigInt(bits), shift: BigInt(shift), bytes: this.u64(position) };
+    const { at, shift } = placeInBlock(cluster % perBlock, bits);
+    return { position: block + at, bits: BigInt(bits), shift, bytes: this.u64(block + at) };
   }
+}
+
+/** Where a refcount of a block is, in units of 8 bytes, in which a whole number of refcounts of any width lies. */
+function placeInBlock(index: number, bits: number): { at: number; shift: bigint } {
+  const perUnit = 64 / bits;
+  const within = index % perUnit;
+  // Bytes are in order; bits within a byte begin at the least significant one.
+  const shift =
+    bits < 8 ? Math.floor(within / (8 / bits)) * -8 + 56 + (within % (8 / bits)) * bits : 64 - bits * (within + 1);
+  return { at: Math.floor(index / perUnit) * 8, shift: BigInt(shift) };
 }
 
 export function offsetOf(entry: bigint): number {
