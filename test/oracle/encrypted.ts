@@ -1,6 +1,8 @@
 /** Encrypted images, written and read by QEMU's tools. */
 
+import { createHash } from 'node:crypto';
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { runCommand, tryCommand } from '../support/run-command.ts';
 import { Random } from './random.ts';
@@ -23,16 +25,38 @@ export interface NewEncryptedImage extends EncryptedImage {
   readonly sizeBytes: number;
 }
 
+/**
+ * QEMU takes two seconds to measure how fast it can hash. So an empty image is made once in a run for the same options, and
+ * copied for all who want one, which then have the same key.
+ */
 export function createEncryptedImage(image: NewEncryptedImage): void {
   const { backing, options, sizeBytes } = image;
   const encryption = image.passphrase === undefined ? [] : ['encrypt.key-secret=s0', ...options];
-  createPatiently([
+  const args = [
     ...['create', '-q', ...secretObjects(image), '-f', 'qcow2'],
     ...(encryption.length === 0 ? [] : ['-o', encryption.join(',')]),
     ...(backing === undefined ? [] : ['-u', '-b', path.basename(backing.path), '-F', 'qcow2']),
-    image.path,
-    String(sizeBytes),
-  ]);
+  ];
+  const size = String(sizeBytes);
+  // A data file is beside its image, and empty images that are not encrypted are made at once.
+  const isAlone = !options.some((option) => option.startsWith('data_file'));
+  if (encryption.length === 0 || !isAlone) {
+    createPatiently([...args, image.path, size]);
+    return;
+  }
+  const kept = path.join(
+    os.tmpdir(),
+    `empty-${createHash('sha256')
+      .update(JSON.stringify([args, size]))
+      .digest('hex')}`,
+  );
+  if (!fs.existsSync(kept)) {
+    const fresh = `${kept}.${process.pid}`;
+    createPatiently([...args, fresh, size]);
+    fs.renameSync(fresh, kept);
+  }
+  // As QEMU makes it, a file that is there is written over.
+  fs.copyFileSync(kept, image.path);
 }
 
 /** QEMU measures how fast it can hash, and gives up if the machine is so busy that it cannot. */
