@@ -114,13 +114,16 @@ export const UNUSUAL_CASES: readonly ImageCase[] = [
   imageCase(3, 1 * MIB, 'zstd', { options: ['compression_type=zstd'] }),
 ];
 
+/** Of the backing files below clusters of 2 MiB: all five would take as long as all the other cases together. */
+const LARGE_MOUNTED = /a longer qcow2|an oddly sized raw/;
+
 /** One case for each way in which bytes come to the reader: they are mounted too. */
 export const MOUNTED_CASES: readonly ImageCase[] = [
   ...VERSION_2_CASES.filter(({ clusterBytes }) => clusterBytes === 64 * KIB),
   ...VERSION_3_CASES.filter(({ clusterBytes }) => clusterBytes === 512 || clusterBytes === 16 * KIB),
   ...BACKING_CASES.filter(({ clusterBytes, version }) => clusterBytes === 4 * KIB && version === 3),
-  ...UNUSUAL_CASES.filter(
-    ({ clusterBytes, options }) => clusterBytes === 2 * MIB || options.includes('refcount_bits=1'),
+  ...UNUSUAL_CASES.filter(({ backing, clusterBytes, options }) =>
+    clusterBytes === 2 * MIB ? LARGE_MOUNTED.test(backing?.title ?? '') : options.includes('refcount_bits=1'),
   ),
   ...UNUSUAL_CASES.filter(({ backing }) => backing?.isChain),
 ];
