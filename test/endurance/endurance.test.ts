@@ -128,9 +128,8 @@ function makeCompressedImage(folder: string): string {
   const raw = path.join(folder, 'disk');
   const imagePath = path.join(folder, 'disk.qcow2');
   runCommand('qemu-img', ['create', '-q', '-f', 'raw', raw, '32M']);
-  for (let megabyte = 0; megabyte < 32; megabyte++) {
-    runCommand('qemu-io', ['-f', 'raw', '-c', `write -q -P ${megabyte + 1} ${megabyte}M 1M`, raw]);
-  }
+  const writes = Array.from({ length: 32 }, (_, megabyte) => `write -q -P ${megabyte + 1} ${megabyte}M 1M`);
+  runCommand('qemu-io', ['-f', 'raw', ...writes.flatMap((write) => ['-c', write]), raw]);
   runCommand('qemu-img', ['convert', '-c', '-f', 'raw', '-O', 'qcow2', raw, imagePath]);
   runCommand('qemu-img', ['snapshot', '-c', 'monday', imagePath]);
   runCommand('qemu-io', ['-f', 'qcow2', '-c', 'write -q -P 0xee 0 16M', imagePath]);
