@@ -8,12 +8,12 @@ import { afterEach, expect, test, vi } from 'vitest';
 import { BLOCK_BYTES, BLOCKS_PER_PAGE } from '../../src/overlay/delta-memory.ts';
 import { closeDelta, openKeptDelta } from '../../src/overlay/open-delta.ts';
 import { Random } from '../oracle/random.ts';
-import { runCommand } from '../support/run-command.ts';
 import { withMemoryFolder } from '../support/temporary-folder.ts';
 import { BaseDisk } from './base-disk.ts';
 import { overlayOf, readBytes } from './overlay-place.ts';
 
 const SECTOR = 512;
+const PIECE_BYTES = 65536;
 const PAGE_BYTES = BLOCKS_PER_PAGE * BLOCK_BYTES;
 const PAGE_COUNT = 3;
 const CRASH_COUNT = 150;
@@ -66,6 +66,33 @@ function record(recordedFd: number): Event[] {
   return events;
 }
 
+/** A file without its zeros. */
+interface SparseFile {
+  readonly sizeBytes: number;
+  readonly pieces: readonly { readonly position: number; readonly bytes: Buffer }[];
+}
+
+function readSparse(file: string): SparseFile {
+  const { size: sizeBytes } = fs.statSync(file);
+  const pieces: SparseFile['pieces'][number][] = [];
+  const zeros = Buffer.alloc(PIECE_BYTES);
+  const fd = fs.openSync(file, 'r');
+  for (let position = 0; position < sizeBytes; position += PIECE_BYTES) {
+    const piece = Buffer.alloc(PIECE_BYTES);
+    const bytes = piece.subarray(0, fs.readSync(fd, piece, 0, PIECE_BYTES, position));
+    if (!bytes.equals(zeros.subarray(0, bytes.length))) pieces.push({ position, bytes });
+  }
+  fs.closeSync(fd);
+  return { sizeBytes, pieces };
+}
+
+function writeSparse(file: string, { pieces, sizeBytes }: SparseFile): void {
+  const fd = fs.openSync(file, 'w');
+  fs.ftruncateSync(fd, sizeBytes);
+  for (const { bytes, position } of pieces) fs.writeSync(fd, bytes, 0, bytes.length, position);
+  fs.closeSync(fd);
+}
+
 /** Makes `file` what may be on the disk after `count` events. */
 function replay(random: Random, events: readonly Event[], count: number, file: string): void {
   const lastSync = events.slice(0, count).lastIndexOf(undefined);
@@ -103,7 +130,7 @@ test.each([1, 2, 3, 4])(
       const base = new BaseDisk(OPTIONS.sizeBytes);
       base.bytes.fill(BASE_BYTE);
       const memory = await openKeptDelta(file, OPTIONS);
-      runCommand('cp', ['--sparse=always', file, `${folder}/start`]);
+      const start = readSparse(file);
       const { disk } = overlayOf(base, memory);
       const events = record(memory.fd);
       const changes: Change[] = [];
@@ -131,7 +158,7 @@ test.each([1, 2, 3, 4])(
 
       for (let crash = 0; crash < CRASH_COUNT; crash++) {
         const count = random.below(events.length + 1);
-        runCommand('cp', ['--sparse=always', `${folder}/start`, file]);
+        writeSparse(file, start);
         replay(random, events, count, file);
         const again = await openKeptDelta(file, OPTIONS);
         const { disk: reopened } = overlayOf(base, again);
