@@ -180,7 +180,7 @@ function readTruth(state: TrueState): ReadState {
 function expectSameBytes(actual: Buffer, expected: Buffer, offset: number, title: string): void {
   if (actual.equals(expected)) return;
   let at = 0;
-  while (actual[at] === expected[at]) at++;
+  while (at < actual.length && actual[at] === expected[at]) at++;
   expect.fail(`${title}: byte ${offset + at} is ${actual[at]}, and QEMU reads ${expected[at]}`);
 }
 
