@@ -30,7 +30,7 @@ const CLUSTER_BYTES = [512, 4 * KIB, 64 * KIB, 2 * MIB] as const;
 /** The last cluster is a partial one, except for the smallest, which are as small as the unit of a disk size. */
 function diskBytesFor(clusterBytes: number): number {
   if (clusterBytes <= 512) return 2 * MIB + 1536;
-  if (clusterBytes <= 4 * KIB) return 4 * MIB + 1536;
+  if (clusterBytes <= 4 * KIB) return 5 * MIB + 1536;
   if (clusterBytes <= 64 * KIB) return 8 * MIB + 1536;
   return 12 * MIB + 1536;
 }
