@@ -308,4 +308,19 @@ describe('a crafted image', () => {
       }
       expect(qcow2fs('map', image, 'tuesday').stdout).toContain('data');
     }));
+
+  test('counts as changed what the lost table of a snapshot maps', () =>
+    withTemporaryFolder((folder) => {
+      const image = `${folder}/disk.qcow2`;
+      createImage(image, { sizeBytes: 16 * MIB });
+      createSnapshot(image, 'lost');
+      const fd = fs.openSync(image, 'r+');
+      const head = Buffer.alloc(8);
+      fs.readSync(fd, head, 0, 8, 64);
+      fs.writeSync(fd, Buffer.from([0, 0, 1, 0, 0, 0, 0, 0]), 0, 8, Number(head.readBigUInt64BE()));
+      fs.closeSync(fd);
+      const { stdout, status } = qcow2fs('diff', '--json', image, 'lost', 'current');
+      expect(status).toBe(1);
+      expect(JSON.parse(stdout).ranges).toEqual([{ start: 0, length: 16 * MIB }]);
+    }));
 });
