@@ -2,6 +2,7 @@
 
 import { Qcow2fsError } from '../errors.ts';
 import type { Qcow2File } from '../qcow2/open-qcow2.ts';
+import { requireActiveL1Table } from '../qcow2/qcow2-image.ts';
 import { type ChangedRanges, findChangedRanges } from '../qcow2/states/changed-ranges.ts';
 import type { RangeList } from '../qcow2/states/range-list.ts';
 import { stateTablesOf } from '../qcow2/states/state-tables.ts';
@@ -81,7 +82,10 @@ export function diffTables(imagePath: string, a: string, b: string, writerOf: Di
   return withSteadyImage(imagePath, (header, file) => {
     const states = statesOf(header, imagePath, a, b);
     refuseUnsupportedFeatures(imagePath, file);
-    if (states.includes(CURRENT)) requireQuiet(header.layers[0], writerOf);
+    if (states.includes(CURRENT)) {
+      requireQuiet(header.layers[0], writerOf);
+      requireActiveL1Table(file);
+    }
     const compared = compareTables(header, file, states);
     if (states.includes(CURRENT)) requireUnchanged(header);
     return describe(header, states, { ...compared, volumes: undefined });

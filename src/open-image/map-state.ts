@@ -5,6 +5,7 @@ import { Qcow2fsError } from '../errors.ts';
 import { ClusterMap } from '../qcow2/cluster-map.ts';
 import type { Qcow2Metadata } from '../qcow2/open-qcow2.ts';
 import { hasPreallocatedMetadata } from '../qcow2/preallocation.ts';
+import { requireActiveL1Table } from '../qcow2/qcow2-image.ts';
 import { Qcow2Status } from '../qcow2/qcow2-status.ts';
 import { SliceCache } from '../qcow2/slice-cache.ts';
 import { stateTablesOf } from '../qcow2/states/state-tables.ts';
@@ -46,8 +47,9 @@ export interface StateMap {
  * @throws Qcow2fsError as `withSteadyImage`, `findState`, `openBackingChain` and `requireQuiet`.
  */
 export function mapState(imagePath: string, state: string, { chain, writerOf }: MapOptions): StateMap {
-  return withSteadyImage(imagePath, (header) => {
+  return withSteadyImage(imagePath, (header, file) => {
     const number = findState(imagePath, snapshotsOf(header), state);
+    if (number === CURRENT) requireActiveL1Table(file);
     const layers: Layer[] = [...header.layers];
     try {
       refuseUnsupportedLayers(layers.slice(0, 1));

@@ -60,10 +60,7 @@ export class Qcow2Image {
   /** @throws Qcow2fsError DAMAGED if the active L1 table cannot be used. */
   currentDisk(): Disk {
     const { file } = this.#layer;
-    const problem = activeL1TableProblem(file);
-    if (problem !== undefined) {
-      throw new Qcow2fsError('DAMAGED', `${file.storage.name}: ${problem}`, { data: { file: file.storage.name } });
-    }
+    requireActiveL1Table(file);
     return this.#disk(file.header.l1TableOffset, file.header.l1Size, file.sizeBytes);
   }
 
@@ -89,6 +86,13 @@ export class Qcow2Image {
   #disk(l1Offset: number, l1Size: number, sizeBytes: number, layer = this.#layer): Disk {
     return new Qcow2Disk(layer, new ClusterMap(this.#layer.file, this.#slices, l1Offset, l1Size), sizeBytes);
   }
+}
+
+/** @throws Qcow2fsError DAMAGED if the current state cannot be read at all. */
+export function requireActiveL1Table(file: Qcow2File): void {
+  const problem = activeL1TableProblem(file);
+  if (problem === undefined) return;
+  throw new Qcow2fsError('DAMAGED', `${file.storage.name}: ${problem}`, { data: { file: file.storage.name } });
 }
 
 /**

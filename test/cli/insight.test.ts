@@ -257,3 +257,70 @@ test('the figures follow when a snapshot is deleted', () =>
     const [tuesday] = json('list', image).snapshots;
     expect(tuesday).toMatchObject({ usedBytes: 5 * 64 * KIB, writtenBytes: 14 * 64 * KIB });
   }));
+
+/** Compressed clusters of 4 GiB of the disk, each in another part of a file that is not there. */
+function scatterCompressed(image: string): void {
+  const clusterBytes = 64 * KIB;
+  const fd = fs.openSync(image, 'r+');
+  const head = Buffer.alloc(48);
+  fs.readSync(fd, head, 0, 48, 0);
+  const end = Math.ceil(fs.fstatSync(fd).size / clusterBytes) * clusterBytes;
+  for (let table = 0; table < 8; table++) {
+    const rows = Buffer.alloc(clusterBytes);
+    for (let row = 0; row < 8192; row++) {
+      rows.writeBigUInt64BE((1n << 62n) | (BigInt(table * 8192 + row + 1) << 28n), row * 8);
+    }
+    const offset = end + table * clusterBytes;
+    fs.writeSync(fd, rows, 0, clusterBytes, offset);
+    const entry = Buffer.alloc(8);
+    entry.writeBigUInt64BE(BigInt(offset));
+    fs.writeSync(fd, entry, 0, 8, Number(head.readBigUInt64BE(40)) + table * 8);
+  }
+  fs.closeSync(fd);
+}
+
+describe('a crafted image', () => {
+  test('with compressed data all over the file takes no more memory than an image of its size can', () =>
+    withTemporaryFolder((folder) => {
+      const image = `${folder}/disk.qcow2`;
+      createImage(image, { sizeBytes: 16 * 1024 * MIB });
+      scatterCompressed(image);
+      const { stdout, stderr, status } = qcow2fs('list', '--json', image);
+      expect(status).toBe(0);
+      expect(JSON.parse(stdout).current.referBytes).toBeNull();
+      expect(stderr).toContain('the tables are more work than those of an image of its size');
+    }));
+
+  test('without a usable table of its current state has no map or diff of that', () =>
+    withTemporaryFolder((folder) => {
+      const image = makeDays(folder);
+      const fd = fs.openSync(image, 'r+');
+      fs.writeSync(fd, Buffer.from([0, 0, 0, 0]), 0, 4, 36);
+      fs.closeSync(fd);
+      for (const args of [
+        ['map', '--json', image],
+        ['diff', '--json', image, 'tuesday', 'current'],
+      ]) {
+        const { stdout, stderr, status } = qcow2fs(...args);
+        expect(status).toBe(1);
+        expect(stdout).toBe('');
+        expect(stderr).toContain('l1_size is 0');
+      }
+      expect(qcow2fs('map', image, 'tuesday').stdout).toContain('data');
+    }));
+
+  test('counts as changed what the lost table of a snapshot maps', () =>
+    withTemporaryFolder((folder) => {
+      const image = `${folder}/disk.qcow2`;
+      createImage(image, { sizeBytes: 16 * MIB });
+      createSnapshot(image, 'lost');
+      const fd = fs.openSync(image, 'r+');
+      const head = Buffer.alloc(8);
+      fs.readSync(fd, head, 0, 8, 64);
+      fs.writeSync(fd, Buffer.from([0, 0, 1, 0, 0, 0, 0, 0]), 0, 8, Number(head.readBigUInt64BE()));
+      fs.closeSync(fd);
+      const { stdout, status } = qcow2fs('diff', '--json', image, 'lost', 'current');
+      expect(status).toBe(1);
+      expect(JSON.parse(stdout).ranges).toEqual([{ start: 0, length: 16 * MIB }]);
+    }));
+});

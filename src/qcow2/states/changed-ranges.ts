@@ -11,6 +11,8 @@ import { ProblemLines } from './problem-lines.ts';
 import { RangeList } from './range-list.ts';
 import { StateColumns, type StateTable } from './state-tables.ts';
 
+const L1_ENTRY_BYTES = 8;
+
 export interface ChangedRanges {
   readonly ranges: RangeList;
   /** Tables that cannot be read, one line each: what they map is in `ranges`. */
@@ -61,11 +63,23 @@ class Finder {
       this.#columns.read(column, offsets);
       const [first = 0, second = 0] = offsets;
       const start = column * coverageBytes;
+      const cut =
+        one.l1Offset === other.l1Offset ? undefined : this.#states.find((state) => this.#isCut(state, column));
+      if (cut !== undefined) {
+        const problem = `the file ends before the end of the L1 table at offset ${cut.l1Offset}`;
+        this.#addUnreadable(problem, start, Math.min(start + coverageBytes, longest));
+        continue;
+      }
       this.#compareColumn(first, second, start, Math.min(start + coverageBytes, longest));
     }
     // A disk may go on behind its L1 table.
     this.#addEmpty(count * coverageBytes, longest);
     return { ranges: this.#ranges, problems: this.#problems.list() };
+  }
+
+  /** The table has an entry for the column, but not within the file. */
+  #isCut({ l1Offset, l1Size }: StateTable, column: number): boolean {
+    return column < l1Size && l1Offset + (column + 1) * L1_ENTRY_BYTES > this.#file.storage.sizeBytes;
   }
 
   #compareColumn(first: number, second: number, start: number, end: number): void {

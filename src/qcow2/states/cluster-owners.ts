@@ -3,8 +3,12 @@
  * with the last of them: what one guest cluster refers to says nothing about it.
  */
 
+import type { WorkLimit } from '../work-limit.ts';
+
 /** What is kept together: only parts of the file with compressed data take memory. */
-const CHUNK_CLUSTERS = 4096;
+const CHUNK_CLUSTERS = 256;
+/** For each chunk: its memory. Entries of a crafted image may each need another one. */
+const CHUNK_UNITS = CHUNK_CLUSTERS * 16;
 const NOBODY = 0;
 const SEVERAL = 0xffff_ffff;
 
@@ -19,12 +23,18 @@ interface Chunk {
 
 export class ClusterOwners {
   readonly #chunks = new Map<number, Chunk>();
+  readonly #limit: WorkLimit;
 
-  /** `count` references, `chosenCount` of them of chosen states; `owner` is the only state that they are of, if there is one. */
+  constructor(limit: WorkLimit) {
+    this.#limit = limit;
+  }
+
+  /** `count` references, `chosenCount` of them of chosen states; `owner` is the only state that they are of, if there is one. @throws Qcow2fsError UNSUPPORTED as `WorkLimit.spend`. */
   add(cluster: number, count: number, chosenCount: number, owner: number | undefined): void {
     const key = Math.floor(cluster / CHUNK_CLUSTERS);
     let chunk = this.#chunks.get(key);
     if (chunk === undefined) {
+      this.#limit.spend(CHUNK_UNITS);
       chunk = createChunk();
       this.#chunks.set(key, chunk);
     }

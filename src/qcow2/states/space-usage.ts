@@ -74,7 +74,7 @@ class UsageWalk {
   readonly #groups: RowGroups;
   readonly #changed: ChangedRows;
   readonly #refcounts: StoredRefcount | undefined;
-  readonly #owners = new ClusterOwners();
+  readonly #owners: ClusterOwners;
   readonly #problems = new ProblemLines();
   readonly #usage: Record<keyof StateUsage, Float64Array>;
   readonly #freed = { usedBytes: 0, usedMetadataBytes: 0, freeableBytes: 0 };
@@ -88,6 +88,7 @@ class UsageWalk {
     this.#file = file;
     this.#states = states;
     this.#limit = limit;
+    this.#owners = new ClusterOwners(limit);
     this.#isChosen = new Uint8Array(states.length);
     for (const state of chosen) this.#isChosen[state] = 1;
     this.#columns = new StateColumns(file.storage, file, states, limit);
