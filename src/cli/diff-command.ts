@@ -53,7 +53,7 @@ async function diffCommand(image: string, a: string, b: string, flags: DiffFlags
   const diff = await diffStates(image, a, b, options).finally(() => progress.clear());
   await writePieces(process.stdout, flags.json === true ? toJson(diff) : toLines(diff, process.stdout.isTTY));
   for (const problem of diff.problems) warn(`warning: ${toPrintable(problem)}`);
-  return diff.problems.length === 0;
+  return diff.isComplete;
 }
 
 function toJson({ ranges, volumes, ...diff }: StateDiff): Iterable<string> {

@@ -16,8 +16,10 @@ interface MapFlags extends ChainFlags {
 
 const HEADINGS = ['START', 'LENGTH', 'KIND', 'DEPTH', 'OFFSET'];
 const NOTHING = '-';
+const INCOMPLETE = 1;
 
-export function addMapCommand(program: Command): void {
+/** Adds the command; `exit` is called with the exit code if something is damaged. */
+export function addMapCommand(program: Command, exit: (code: number) => void): void {
   program
     .command('map')
     .description(
@@ -29,13 +31,17 @@ export function addMapCommand(program: Command): void {
     .option('--allow-path <DIR>', 'let backing files be opened in DIR too, besides the folder of IMAGE', append)
     .option('--backing <FILE>', 'take FILE as the backing file, whatever IMAGE says')
     .option('--no-backing', 'open no backing file: what would come from it is neither data nor zeros')
-    .action(mapCommand);
+    .action(async (image: string, state: string, flags: MapFlags) => {
+      if (!(await mapCommand(image, state, flags))) exit(INCOMPLETE);
+    });
 }
 
-async function mapCommand(image: string, state: string, { json, ...flags }: MapFlags): Promise<void> {
-  const { entries, problems } = mapState(image, state, { chain: toChainOptions(flags), writerOf });
+/** False if something is damaged. */
+async function mapCommand(image: string, state: string, { json, ...flags }: MapFlags): Promise<boolean> {
+  const { entries, isComplete, problems } = mapState(image, state, { chain: toChainOptions(flags), writerOf });
   await writePieces(process.stdout, json ? toJson(entries) : toLines(entries));
   for (const problem of problems) warn(`warning: ${toPrintable(problem)}`);
+  return isComplete;
 }
 
 /** To the byte what QEMU 7.2 prints (dump_map_entry, qemu-img.c). */

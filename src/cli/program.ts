@@ -38,7 +38,7 @@ export function createProgram(exit: (code: number) => void): Command {
 
   addListCommand(program);
 
-  addMapCommand(program);
+  addMapCommand(program, exit);
 
   addDiffCommand(program, exit);
 

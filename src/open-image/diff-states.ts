@@ -48,7 +48,9 @@ export interface StateDiff {
   readonly ranges: RangeList;
   /** undefined unless they were asked for. */
   readonly volumes: readonly PlacedVolume[] | undefined;
-  /** What could not be compared: it counts as changed. */
+  /** Everything could be compared; what could not counts as changed. */
+  readonly isComplete: boolean;
+  /** What is wrong with the image, and what could not be compared, one line each. */
   readonly problems: readonly string[];
 }
 
@@ -150,6 +152,7 @@ function describe(header: ImageHeader, [a, b]: StatePair, { ranges, volumes, pro
     bSizeBytes: sizeOf(b),
     ranges,
     volumes,
+    isComplete: problems.length === 0,
     problems: [...header.problems, ...problems],
   };
 }

@@ -39,6 +39,8 @@ export interface MapOptions {
 
 export interface StateMap {
   readonly entries: MapList;
+  /** Nothing is damaged; what is counts as data that has no place. */
+  readonly isComplete: boolean;
   readonly problems: readonly string[];
 }
 
@@ -58,7 +60,7 @@ export function mapState(imagePath: string, state: string, { chain, writerOf }: 
       if (number === CURRENT) requireQuiet(layers[0], writerOf);
       const map = new LayerWalk(sourcesOf(layers, header, number), isBackingLeftOut(layers)).walk();
       requireUnchanged(layers, number);
-      return { entries: map.entries, problems: [...header.problems, ...map.problems, ...holeProblems(layers)] };
+      return { ...map, problems: [...header.problems, ...map.problems, ...holeProblems(layers)] };
     } finally {
       closeLayers(layers.slice(1));
     }
@@ -149,7 +151,7 @@ class LayerWalk {
       if (entry.length <= 0) throw new Qcow2fsError('INTERNAL', `nothing is told of offset ${at}`);
       this.#entries.add(entry);
     }
-    return { entries: this.#entries, problems: this.#problems() };
+    return { entries: this.#entries, isComplete: this.#damagedBytes === 0, problems: this.#problems() };
   }
 
   /** As get_block_status() of qemu-img: from layer to layer, until one has something there or is the last. */

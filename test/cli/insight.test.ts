@@ -152,7 +152,15 @@ describe('diff', () => {
         stderr: '',
       });
       expect(json('diff', image, 'id:2', 'current')).toEqual({
-        ...{ image, a: 'tuesday', b: 'current', aSizeBytes: 16 * MIB, bSizeBytes: 16 * MIB, problems: [] },
+        ...{
+          image,
+          a: 'tuesday',
+          b: 'current',
+          aSizeBytes: 16 * MIB,
+          bSizeBytes: 16 * MIB,
+          isComplete: true,
+          problems: [],
+        },
         changedBytes: 320 * KIB,
         ranges: [
           { start: 512 * KIB, length: 64 * KIB },
@@ -324,3 +332,19 @@ describe('a crafted image', () => {
       expect(JSON.parse(stdout).ranges).toEqual([{ start: 0, length: 16 * MIB }]);
     }));
 });
+
+test('what is damaged is in the map as data without a place, with a warning and exit status 1', () =>
+  withTemporaryFolder((folder) => {
+    const image = makeDays(folder);
+    const bytes = fs.readFileSync(image);
+    const l1 = Number(bytes.readBigUInt64BE(40));
+    bytes.writeBigUInt64BE(bytes.readBigUInt64BE(l1) + 512n, l1);
+    fs.writeFileSync(image, bytes);
+    const { status, stdout, stderr } = qcow2fs('map', '--json', image);
+    expect(status).toBe(1);
+    expect(JSON.parse(stdout)).toEqual([
+      { start: 0, length: 16 * MIB, depth: 0, present: true, zero: false, data: true },
+    ]);
+    expect(stderr).toContain('the tables of 16777216 bytes are damaged');
+    expect(qcow2fs('map', image, 'monday').status).toBe(0);
+  }));
