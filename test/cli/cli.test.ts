@@ -53,10 +53,10 @@ describe('list', () => {
     withTemporaryFolder((folder) => {
       const { stdout } = qcow2fs('list', createImage(folder));
       const lines = stdout.trimEnd().split('\n');
-      expect(lines[0]).toMatch(/^ID {2}NAME +DATE +VIRTUAL SIZE +VM STATE$/);
-      expect(lines[1]).toMatch(/^1 {3}monday +\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ {2}64 MiB +-$/);
-      expect(lines[2]).toMatch(/^2 {3}bad\\x0aname \\x1b\[31m {2}\S+Z {2}100 MiB +-$/);
-      expect(lines[3]).toMatch(/^- {3}\(current\) +- +100 MiB +-$/);
+      expect(lines[0]).toMatch(/^ID {2}NAME +DATE +VIRTUAL SIZE +VM STATE +REFER +USED +WRITTEN$/);
+      expect(lines[1]).toMatch(/^1 {3}monday +\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ {2}64 MiB +- +0 B +0 B +0 B$/);
+      expect(lines[2]).toMatch(/^2 {3}bad\\x0aname \\x1b\[31m {2}\S+Z {2}100 MiB +- +0 B +0 B +0 B$/);
+      expect(lines[3]).toMatch(/^- {3}\(current\) +- +100 MiB +- +0 B +0 B +0 B$/);
       expect(lines).toHaveLength(4);
     }));
 
