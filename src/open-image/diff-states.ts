@@ -103,7 +103,7 @@ function statesOf(header: ImageHeader, imagePath: string, a: string, b: string):
 
 function compareTables(header: ImageHeader, file: Qcow2File, [a, b]: StatePair): ChangedRanges {
   const tables = stateTablesOf(file, snapshotsOf(header));
-  const [one, other] = [tables[a], tables[b]];
+  const [one, other] = [tables.at(a), tables.at(b)];
   const imageFile = header.layers[0]?.file;
   if (one === undefined || other === undefined || imageFile === undefined) {
     throw new Qcow2fsError('INTERNAL', `there are no states ${a} and ${b}`);

@@ -92,7 +92,7 @@ function sourcesOf(layers: readonly Layer[], header: ImageHeader, state: number)
 function qcow2Source(layer: Layer, qcow2: Qcow2Metadata, header: ImageHeader | undefined, state: number): StatusSource {
   const file = toQcow2File(layer, qcow2);
   const tables = stateTablesOf(file, header === undefined ? [] : snapshotsOf(header));
-  const table = tables[header === undefined ? CURRENT : state];
+  const table = tables.at(header === undefined ? CURRENT : state);
   if (table === undefined) throw new Qcow2fsError('INTERNAL', `there is no state ${state}`);
   const slices = new SliceCache(file.storage, file.clusterBytes, SLICE_CACHE_BYTES);
   const map = new ClusterMap(file, slices, table.l1Offset, table.l1Size);

@@ -39,19 +39,16 @@ export function measureSpace(header: ImageHeader, file: Qcow2File, { chosen, wri
   const writer = writerOf(imageFile.fd);
   const order = statesByDate(header);
   const tables = stateTablesOf(file, snapshotsOf(header));
-  const placeOf = new Map(order.map((state, place) => [state, place]));
+  const places = new Uint32Array(order.length);
+  for (const [place, state] of order.entries()) places[state] = place;
   const isDirty = (file.header.incompatibleFeatures & QCOW2_INCOMPAT_DIRTY) !== 0n;
-  const usage = measureUsage(
-    file,
-    order.flatMap((state) => tables[state] ?? []),
-    {
-      chosen: chosen.flatMap((state) => placeOf.get(state) ?? []),
-      limit: new WorkLimit(imageFile.allocatedBytes || imageFile.sizeBytes, 'what its states hold'),
-      areRefcountsCompared: writer === undefined && !isDirty,
-    },
-  );
+  const usage = measureUsage(file, tables.pick(order), {
+    chosen: chosen.flatMap((state) => places[state] ?? []),
+    limit: new WorkLimit(imageFile.allocatedBytes || imageFile.sizeBytes, 'what its states hold'),
+    areRefcountsCompared: writer === undefined && !isDirty,
+  });
   return {
-    usageOf: (state) => usage.states[placeOf.get(state) ?? -1],
+    usageOf: (state) => (state < places.length ? usage.usageOf(places[state] ?? 0) : undefined),
     chosen: usage.chosen,
     problems: [
       ...usage.problems,
@@ -71,11 +68,17 @@ export function measureSpace(header: ImageHeader, file: Qcow2File, { chosen, wri
 /** The snapshots from the oldest on, and the current state at the end. */
 export function statesByDate(header: ImageHeader): number[] {
   const snapshots = snapshotsOf(header);
-  const states = Array.from(snapshots, ({ entry }, index) => ({
-    state: index + 1,
-    seconds: entry.dateSeconds,
-    nanoseconds: entry.dateNanoseconds,
-  }));
-  states.sort((one, other) => one.seconds - other.seconds || one.nanoseconds - other.nanoseconds);
-  return [...states.map(({ state }) => state), 0];
+  const seconds = new Float64Array(snapshots.length + 1);
+  const nanoseconds = new Uint32Array(snapshots.length + 1);
+  let state = 1;
+  for (const { entry } of snapshots) {
+    seconds[state] = entry.dateSeconds;
+    nanoseconds[state] = entry.dateNanoseconds;
+    state += 1;
+  }
+  const order = Array.from({ length: snapshots.length }, (_, index) => index + 1);
+  const compare = (numbers: ArrayLike<number>, one: number, other: number) =>
+    (numbers[one] ?? 0) - (numbers[other] ?? 0);
+  order.sort((one, other) => compare(seconds, one, other) || compare(nanoseconds, one, other));
+  return [...order, 0];
 }

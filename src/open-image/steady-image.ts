@@ -4,6 +4,7 @@ import { Qcow2fsError } from '../errors.ts';
 import { readHead, snapshotFields } from '../qcow2/header-head.ts';
 import type { Qcow2File } from '../qcow2/open-qcow2.ts';
 import { isSameTable, readSnapshotTable } from '../qcow2/snapshots.ts';
+import { isSettled, isUnchanged } from '../storage/file-storage.ts';
 import { closeLayers, toQcow2File } from './layers.ts';
 import { type ImageHeader, openImageHeader } from './open-image.ts';
 
@@ -44,8 +45,9 @@ function outcomeOf<Value>(make: () => Value): { readonly value: Value } | { read
   }
 }
 
-/** The order counts: see `snapshot-liveness.ts`. */
-function isSteady({ head, snapshotMemory }: ImageHeader, file: Qcow2File): boolean {
+/** The order counts: see `snapshot-liveness.ts`. A file that was not touched at all needs no look at its table. */
+function isSteady({ head, layers: [layer], snapshotMemory }: ImageHeader, file: Qcow2File): boolean {
+  if (layer !== undefined && !layer.file.isBlockDevice && isSettled(layer.file) && isUnchanged(layer.file)) return true;
   const isSameHead = snapshotFields(readHead(file.storage, file)).equals(snapshotFields(Buffer.from(head)));
   return isSameHead && isSameTable(snapshotMemory, readSnapshotTable(file).memory);
 }

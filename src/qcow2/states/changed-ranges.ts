@@ -9,7 +9,7 @@ import { ChangedRows, type OnChange } from './changed-rows.ts';
 import { L2Rows, type Rows } from './l2-rows.ts';
 import { ProblemLines } from './problem-lines.ts';
 import { RangeList } from './range-list.ts';
-import { StateColumns, type StateTable } from './state-tables.ts';
+import { StateColumns, type StateTable, StateTables } from './state-tables.ts';
 
 const L1_ENTRY_BYTES = 8;
 
@@ -48,7 +48,11 @@ class Finder {
     this.#file = file;
     this.#states = [one, other];
     this.#sharedBytes = Math.min(one.diskBytes, other.diskBytes);
-    this.#columns = new StateColumns(file.storage, file, this.#states, limit);
+    const tables = new StateTables(2);
+    for (const [place, { l1Offset, l1Size, diskBytes }] of this.#states.entries()) {
+      tables.set(place, l1Offset, l1Size, diskBytes);
+    }
+    this.#columns = new StateColumns(file.storage, file, tables, limit);
     this.#rows = new L2Rows(file.storage, file, limit);
     this.#changed = new ChangedRows(this.#rows, file);
   }

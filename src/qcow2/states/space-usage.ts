@@ -13,7 +13,7 @@ import { type Column, createColumn, fillColumn, NO_TABLE } from './column.ts';
 import { L2Rows, type Rows } from './l2-rows.ts';
 import { ProblemLines } from './problem-lines.ts';
 import { RowGroups } from './row-groups.ts';
-import { StateColumns, type StateTable } from './state-tables.ts';
+import { StateColumns, type StateTables } from './state-tables.ts';
 
 /** Of one state. Compressed clusters count with the bytes that they take in the file. */
 export interface StateUsage {
@@ -38,8 +38,8 @@ export interface FreedSpace {
 }
 
 export interface SpaceUsage {
-  /** In the order of the states. */
-  readonly states: readonly StateUsage[];
+  /** By the number of the state. */
+  readonly usageOf: (state: number) => StateUsage;
   readonly chosen: FreedSpace;
   /** Clusters whose stored refcount is not the number of references that was found. */
   readonly wrongRefcountCount: number;
@@ -60,13 +60,13 @@ const REFCOUNT_CACHE_BYTES = 8 * 1024 * 1024;
  * @param states in the order of their dates, which is what `writtenBytes` is about
  * @throws Qcow2fsError IO; UNSUPPORTED as `WorkLimit.spend`.
  */
-export function measureUsage(file: Qcow2File, states: readonly StateTable[], options: UsageOptions): SpaceUsage {
+export function measureUsage(file: Qcow2File, states: StateTables, options: UsageOptions): SpaceUsage {
   return new UsageWalk(file, states, options).walk();
 }
 
 class UsageWalk {
   readonly #file: Qcow2File;
-  readonly #states: readonly StateTable[];
+  readonly #states: StateTables;
   readonly #limit: WorkLimit;
   readonly #isChosen: Uint8Array;
   readonly #columns: StateColumns;
@@ -84,7 +84,7 @@ class UsageWalk {
     this.#written += end - start;
   };
 
-  constructor(file: Qcow2File, states: readonly StateTable[], { chosen, limit, areRefcountsCompared }: UsageOptions) {
+  constructor(file: Qcow2File, states: StateTables, { chosen, limit, areRefcountsCompared }: UsageOptions) {
     this.#file = file;
     this.#states = states;
     this.#limit = limit;
@@ -123,14 +123,14 @@ class UsageWalk {
     this.#addCompressedClusters();
     const usage = this.#usage;
     return {
-      states: this.#states.map((_, state) => ({
+      usageOf: (state) => ({
         referBytes: usage.referBytes[state] ?? 0,
         usedBytes: usage.usedBytes[state] ?? 0,
         referMetadataBytes: usage.referMetadataBytes[state] ?? 0,
         usedMetadataBytes: usage.usedMetadataBytes[state] ?? 0,
         freeableBytes: usage.freeableBytes[state] ?? 0,
         writtenBytes: usage.writtenBytes[state] ?? 0,
-      })),
+      }),
       chosen: this.#freed,
       wrongRefcountCount: this.#wrongRefcountCount,
       problems: this.#problems.list(),
@@ -151,7 +151,7 @@ class UsageWalk {
   /** Each state has one of its own. */
   #addL1Tables(): void {
     const { clusterBytes } = this.#file;
-    for (const [state, { l1Size }] of this.#states.entries()) {
+    for (const [state, l1Size] of this.#states.l1Sizes.entries()) {
       const bytes = Math.ceil((l1Size * 8) / clusterBytes) * clusterBytes;
       this.#add('referMetadataBytes', state, bytes);
       this.#add('usedMetadataBytes', state, bytes);
@@ -254,8 +254,8 @@ class UsageWalk {
   #addWritten(column: Column, guestOffset: number, rowCount: number): void {
     for (let state = 0; state < this.#states.length; state++) {
       const [table, before] = [column.tableOf[state] ?? NO_TABLE, column.tableOf[state - 1] ?? NO_TABLE];
-      const diskBytes = this.#states[state]?.diskBytes ?? 0;
-      const bytesBefore = this.#states[state - 1]?.diskBytes ?? diskBytes;
+      const diskBytes = this.#states.diskBytes[state] ?? 0;
+      const bytesBefore = this.#states.diskBytes[state - 1] ?? diskBytes;
       const isSame = table === before && state > 0;
       if (isSame && (table === NO_TABLE || diskBytes === bytesBefore)) continue;
       this.#limit.spend(rowCount * this.#rows.entryBytes);

@@ -18,21 +18,63 @@ export interface StateTable {
   readonly diskBytes: number;
 }
 
+/** Where states have their tables, by their numbers: there may be tens of thousands. */
+export class StateTables {
+  readonly l1Offsets: Float64Array;
+  /** In entries; 0 if the table cannot be used. */
+  readonly l1Sizes: Uint32Array;
+  /** Of the disk of each state. */
+  readonly diskBytes: Float64Array;
+
+  constructor(count: number) {
+    this.l1Offsets = new Float64Array(count);
+    this.l1Sizes = new Uint32Array(count);
+    this.diskBytes = new Float64Array(count);
+  }
+
+  get length(): number {
+    return this.l1Sizes.length;
+  }
+
+  at(state: number): StateTable | undefined {
+    if (state < 0 || state >= this.length) return undefined;
+    const [l1Offset = 0, l1Size = 0, diskBytes = 0] = [
+      this.l1Offsets[state],
+      this.l1Sizes[state],
+      this.diskBytes[state],
+    ];
+    return { l1Offset, l1Size, diskBytes };
+  }
+
+  set(state: number, l1Offset: number, l1Size: number, diskBytes: number): void {
+    this.l1Offsets[state] = l1Offset;
+    this.l1Sizes[state] = l1Size;
+    this.diskBytes[state] = diskBytes;
+  }
+
+  /** Those of some states, in the order of their `numbers`. */
+  pick(numbers: readonly number[]): StateTables {
+    const picked = new StateTables(numbers.length);
+    for (const [place, state] of numbers.entries()) {
+      picked.set(place, this.l1Offsets[state] ?? 0, this.l1Sizes[state] ?? 0, this.diskBytes[state] ?? 0);
+    }
+    return picked;
+  }
+}
+
 const ENTRY_BYTES = 8;
 /** What is read of all L1 tables at once. */
 const BLOCK_BYTES = 4 * 1024 * 1024;
 const MAX_COLUMNS_AT_ONCE = 8192;
 
 /** Those of the current state, and of each snapshot behind it. */
-export function stateTablesOf(file: Qcow2Metadata, snapshots: Sequence<Snapshot>): StateTable[] {
+export function stateTablesOf(file: Qcow2Metadata, snapshots: Sequence<Snapshot>): StateTables {
+  const tables = new StateTables(snapshots.length + 1);
   const { l1Size, l1TableOffset } = file.header;
-  const isUsable = activeL1TableProblem(file) === undefined;
-  const current = { l1Offset: l1TableOffset, l1Size: isUsable ? l1Size : 0, diskBytes: file.sizeBytes };
-  return [current, ...Array.from(snapshots, tableOfSnapshot)];
-}
-
-function tableOfSnapshot({ entry, sizeBytes }: Snapshot): StateTable {
-  return { l1Offset: entry.l1TableOffset, l1Size: entry.l1Size, diskBytes: sizeBytes };
+  tables.set(0, l1TableOffset, activeL1TableProblem(file) === undefined ? l1Size : 0, file.sizeBytes);
+  let state = 1;
+  for (const { entry, sizeBytes } of snapshots) tables.set(state++, entry.l1TableOffset, entry.l1Size, sizeBytes);
+  return tables;
 }
 
 /**
@@ -44,7 +86,7 @@ export class StateColumns {
   /** Guest bytes of a column. */
   readonly coverageBytes: number;
   readonly #storage: Storage;
-  readonly #states: readonly StateTable[];
+  readonly #states: StateTables;
   readonly #limit: WorkLimit | undefined;
   readonly #columnsAtOnce: number;
   readonly #block: Buffer;
@@ -52,8 +94,8 @@ export class StateColumns {
   /** The columns of the block from this one on are empty, as far as the files and tables went. */
   #emptyFrom = 0;
 
-  constructor(storage: Storage, file: Qcow2Metadata, states: readonly StateTable[], limit?: WorkLimit) {
-    this.count = states.reduce((most, { l1Size }) => Math.max(most, l1Size), 0);
+  constructor(storage: Storage, file: Qcow2Metadata, states: StateTables, limit?: WorkLimit) {
+    this.count = states.l1Sizes.reduce((most, l1Size) => Math.max(most, l1Size), 0);
     this.coverageBytes = tableCoverageBytes(file);
     this.#storage = storage;
     this.#states = states;
@@ -98,7 +140,9 @@ export class StateColumns {
     const first = column - (column % this.#columnsAtOnce);
     const rowBytes = this.#columnsAtOnce * ENTRY_BYTES;
     let usedBytes = 0;
-    for (const [state, { l1Offset, l1Size }] of this.#states.entries()) {
+    const { l1Offsets, l1Sizes, length } = this.#states;
+    for (let state = 0; state < length; state++) {
+      const [l1Offset = 0, l1Size = 0] = [l1Offsets[state], l1Sizes[state]];
       const start = state * rowBytes;
       const wanted = Math.max(0, Math.min(this.#columnsAtOnce, l1Size - first)) * ENTRY_BYTES;
       if (wanted > 0) this.#limit?.spendRead(wanted);
