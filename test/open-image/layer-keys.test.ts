@@ -10,8 +10,9 @@ import { runCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 
 /** Its passphrase is `x`. */
-function createEncrypted(folder: string, name: string): void {
-  const options = ['encrypt.format=luks', 'encrypt.iter-time=10'];
+/** Those with the same `iterTimeMs` have the same key. */
+function createEncrypted(folder: string, name: string, iterTimeMs = 10): void {
+  const options = ['encrypt.format=luks', `encrypt.iter-time=${iterTimeMs}`];
   createEncryptedImage({ path: `${folder}/${name}`, passphrase: 'x', options, sizeBytes: 1 << 20 });
 }
 
@@ -56,7 +57,7 @@ describe('keys that were found before', () => {
       closeImage(open);
       expect(Buffer.from(memory).equals(Buffer.alloc(64))).toBe(true);
       expect(catchError(() => openImage(image, withKeys([]))).code).toBe('LOCKED');
-      createEncrypted(folder, 'top.qcow2');
+      createEncrypted(folder, 'top.qcow2', 11);
       expect(catchError(() => openImage(image, withKeys(keys))).code).toBe('STALE');
       expect(descriptorCount()).toBe(before);
     }));
