@@ -1,5 +1,6 @@
 /** The refcounts that an image stores, one at a time. */
 
+import os from 'node:os';
 import type { Storage } from '../storage/storage.ts';
 import type { Qcow2Metadata } from './open-qcow2.ts';
 import { SliceCache } from './slice-cache.ts';
@@ -16,6 +17,10 @@ const UNIT_BYTES = 8;
 /** Entries of 16 bits. */
 const USUAL_ORDER = 4;
 const UNREAD = -1;
+/** What two or more tables of different ages refer to lies apart: as many pieces of 4 KiB are kept. */
+const PIECE_COUNT = 64;
+const MAX_PIECE_ENTRIES = 2048;
+const IS_LITTLE_ENDIAN = os.endianness() === 'LE';
 
 export class StoredRefcount {
   /** Clusters whose refcounts one block holds. */
@@ -28,10 +33,11 @@ export class StoredRefcount {
   readonly #entriesPerUnit: number;
   readonly #tableOffset: number;
   readonly #cache: SliceCache;
-  /** Clusters of the piece of a block that was looked at last, and where the refcount of the first one is in the cache. */
-  #firstCluster = 0;
-  #endCluster = 0;
-  #firstAt = 0;
+  /** Entries of the usual width, in pieces of blocks: which piece each place has, and its refcounts. */
+  readonly #pieceEntries: number;
+  readonly #pieceOf = new Float64Array(PIECE_COUNT).fill(UNREAD);
+  readonly #pieces: Uint16Array;
+  readonly #pieceBytes: Buffer;
   /** Of the refcount blocks that were asked for; UNREAD for all others. */
   readonly #blockOffsets: Float64Array;
 
@@ -45,6 +51,10 @@ export class StoredRefcount {
     this.clustersPerBlock = clustersPerRefcountBlock(clusterBytes, header.refcountOrder);
     this.blockCount = (header.refcountTableClusters * clusterBytes) / REFCOUNT_TABLE_ENTRY_BYTES;
     this.#cache = new SliceCache(storage, clusterBytes, cacheBytes);
+    const isUsual = this.#order === USUAL_ORDER;
+    this.#pieceEntries = Math.min(MAX_PIECE_ENTRIES, this.clustersPerBlock);
+    this.#pieces = new Uint16Array(isUsual ? PIECE_COUNT * this.#pieceEntries : 0);
+    this.#pieceBytes = Buffer.from(this.#pieces.buffer);
     const neededCount = Math.ceil(storage.sizeBytes / clusterBytes / this.clustersPerBlock);
     this.#blockOffsets = new Float64Array(Math.min(this.blockCount, neededCount)).fill(UNREAD);
   }
@@ -55,14 +65,30 @@ export class StoredRefcount {
    * @throws Qcow2fsError IO.
    */
   of(cluster: number): number {
-    if (cluster < this.#firstCluster || cluster >= this.#endCluster) return this.#find(cluster);
-    // Clusters are mostly asked for one behind the other, and entries mostly have 16 bits.
-    const at = this.#firstAt + (cluster - this.#firstCluster) * 2;
-    return ((this.#cache.pool[at] ?? 0) << 8) | (this.#cache.pool[at + 1] ?? 0);
+    if (this.#pieces.length === 0) return this.#find(cluster);
+    const entries = this.#pieceEntries;
+    const piece = Math.floor(cluster / entries);
+    const place = piece % PIECE_COUNT;
+    if (this.#pieceOf[place] !== piece && !this.#loadPiece(piece, place)) return this.#find(cluster);
+    return this.#pieces[place * entries + cluster - piece * entries] ?? 0;
+  }
+
+  /** False if there is no such piece. */
+  #loadPiece(piece: number, place: number): boolean {
+    const first = piece * this.#pieceEntries;
+    const index = Math.floor(first / this.clustersPerBlock);
+    const offset = this.blockOffset(index);
+    if (offset === 0 || offset % this.#clusterBytes !== 0 || offset >= this.#storage.sizeBytes) return false;
+    const bytes = this.#pieceBytes.subarray(place * this.#pieceEntries * 2, (place + 1) * this.#pieceEntries * 2);
+    const position = offset + (first - index * this.clustersPerBlock) * 2;
+    this.#pieceOf[place] = UNREAD;
+    bytes.fill(0, this.#storage.readUpTo(bytes, 0, bytes.length, position));
+    if (IS_LITTLE_ENDIAN) bytes.swap16();
+    this.#pieceOf[place] = piece;
+    return true;
   }
 
   #find(cluster: number): number {
-    this.#endCluster = 0;
     const index = Math.floor(cluster / this.clustersPerBlock);
     const offset = this.blockOffset(index);
     if (offset % this.#clusterBytes !== 0) return REFCOUNT_UNKNOWN;
@@ -71,15 +97,7 @@ export class StoredRefcount {
     const perUnit = this.#entriesPerUnit;
     const at = this.#cache.locate(offset + Math.floor(within / perUnit) * UNIT_BYTES, UNIT_BYTES);
     if (at < 0) return 0;
-    const { pool } = this.#cache;
-    if (this.#order === USUAL_ORDER) {
-      const first = within % perUnit;
-      this.#firstCluster = cluster - first;
-      this.#endCluster = this.#firstCluster + Math.floor(this.#cache.availableBytes / 2);
-      this.#firstAt = at;
-      return pool.readUInt16BE(at + first * 2);
-    }
-    return refcountAt(pool.subarray(at, at + UNIT_BYTES), within % perUnit, this.#order);
+    return refcountAt(this.#cache.pool.subarray(at, at + UNIT_BYTES), within % perUnit, this.#order);
   }
 
   /**
@@ -95,8 +113,6 @@ export class StoredRefcount {
   }
 
   #readBlockOffset(index: number): number {
-    // What was located before may be elsewhere in the cache afterwards.
-    this.#endCluster = 0;
     if (index >= this.blockCount) return 0;
     const position = this.#tableOffset + index * REFCOUNT_TABLE_ENTRY_BYTES;
     if (position >= this.#storage.sizeBytes) return 0;
