@@ -8,7 +8,6 @@ import type { RangeList } from '../qcow2/states/range-list.ts';
 import { stateTablesOf } from '../qcow2/states/state-tables.ts';
 import { refuseUnsupportedFeatures } from '../qcow2/unsupported-features.ts';
 import { WorkLimit } from '../qcow2/work-limit.ts';
-import { isUnchanged } from '../storage/file-storage.ts';
 import { rangesOnDisk } from '../volumes/volume-ranges.ts';
 import { dropEqualRanges } from './drop-equal-ranges.ts';
 import { findState, stateNamesOf } from './find-state.ts';
@@ -16,7 +15,7 @@ import { ImageStatus } from './image-status.ts';
 import { toQcow2File } from './layers.ts';
 import { closeImage, type ImageHeader, type OpenImage, snapshotsOf } from './open-image.ts';
 import { openUnlockedImage, type UnlockOptions } from './open-unlocked.ts';
-import { requireQuiet } from './require-quiet.ts';
+import { requireQuiet, requireUnchanged } from './require-quiet.ts';
 import { StateFiles } from './state-files.ts';
 import { withSteadyImage } from './steady-image.ts';
 
@@ -89,7 +88,7 @@ export function diffTables(imagePath: string, a: string, b: string, writerOf: Di
       requireActiveL1Table(file);
     }
     const compared = compareTables(header, file, states);
-    if (states.includes(CURRENT)) requireUnchanged(header);
+    if (states.includes(CURRENT)) requireUnchanged(header.layers);
     return describe(header, states, { ...compared, volumes: undefined });
   });
 }
@@ -132,12 +131,6 @@ function compareBytes(image: OpenImage, states: StatePair, { isExact, hasVolumes
 function placeVolumes(files: StateFiles, state: number): PlacedVolume[] {
   const { disk, list } = files.placedVolumes(state);
   return list.volumes.map((volume) => ({ name: volume.name, ranges: rangesOnDisk(volume.disk, disk) }));
-}
-
-function requireUnchanged({ layers: [layer] }: ImageHeader): void {
-  if (layer === undefined || isUnchanged(layer.file)) return;
-  const { path } = layer.file;
-  throw new Qcow2fsError('STALE', `${path} was written to meanwhile: try again`, { data: { file: path } });
 }
 
 function describe(header: ImageHeader, [a, b]: StatePair, { ranges, volumes, problems }: Compared): StateDiff {

@@ -12,7 +12,6 @@ import { stateTablesOf } from '../qcow2/states/state-tables.ts';
 import { WorkLimit } from '../qcow2/work-limit.ts';
 import { RawStatus } from '../raw/raw-status.ts';
 import { canTellHoles, type FileRange, rangeAt } from '../storage/file-holes.ts';
-import { isUnchanged } from '../storage/file-storage.ts';
 import { findState } from './find-state.ts';
 import {
   type ChainOptions,
@@ -25,7 +24,7 @@ import {
 } from './layers.ts';
 import { type MapEntry, MapList } from './map-list.ts';
 import { type ImageHeader, snapshotsOf } from './open-image.ts';
-import { requireQuiet } from './require-quiet.ts';
+import { requireQuiet, requireUnchanged } from './require-quiet.ts';
 import { withSteadyImage } from './steady-image.ts';
 
 const CURRENT = 0;
@@ -59,19 +58,13 @@ export function mapState(imagePath: string, state: string, { chain, writerOf }: 
       refuseUnsupportedLayers(layers.slice(1));
       if (number === CURRENT) requireQuiet(layers[0], writerOf);
       const map = new LayerWalk(sourcesOf(layers, header, number), isBackingLeftOut(layers)).walk();
-      requireUnchanged(layers, number);
+      // The liveness of a snapshot tells what its own file may have become.
+      requireUnchanged(number === CURRENT ? layers : layers.slice(1));
       return { ...map, problems: [...header.problems, ...map.problems, ...holeProblems(layers)] };
     } finally {
       closeLayers(layers.slice(1));
     }
   });
-}
-
-function requireUnchanged(layers: readonly Layer[], state: number): void {
-  const changed = layers.find(({ file }, depth) => (depth > 0 || state === CURRENT) && !isUnchanged(file));
-  if (changed === undefined) return;
-  const { path } = changed.file;
-  throw new Qcow2fsError('STALE', `${path} was written to meanwhile: try again`, { data: { file: path } });
 }
 
 /** Without holes, all of a raw file is told as data, which is right but not what QEMU tells. */

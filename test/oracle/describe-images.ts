@@ -2,15 +2,14 @@
 
 import fs from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { toJson } from '../../src/cli/map-command.ts';
 import { createExtent, type Disk, type ExtentKind, isSparse } from '../../src/disk/disk.ts';
 import { seekData, seekHole } from '../../src/disk/walk.ts';
-import { closeLayers, NO_CHAIN_OPTIONS } from '../../src/open-image/layers.ts';
-import { mapState } from '../../src/open-image/map-state.ts';
+import { closeLayers } from '../../src/open-image/layers.ts';
 import { type OpenImage, openImage, snapshotsOf } from '../../src/open-image/open-image.ts';
 import { StateDisks } from '../../src/open-image/state-disks.ts';
 import { sha256OfFile } from '../support/hash.ts';
 import { createMemoryFolder } from '../support/temporary-folder.ts';
+import { expectSameMap } from './expect-same-map.ts';
 import { dataRanges, type ListedExtent, listExtents } from './extent-list.ts';
 import type { ImageCase } from './matrix.ts';
 import { listSnapshots } from './qemu.ts';
@@ -153,11 +152,7 @@ function describeImage(imageCase: ImageCase, kindsFound: Set<ExtentKind>): void 
     });
 
     it('maps each state as qemu-img map does, to the byte', () => {
-      for (const { snapshot, title, map } of states) {
-        const state = snapshot === undefined ? 'current' : `id:${snapshot.id}`;
-        const { entries } = mapState(imagePath, state, { chain: NO_CHAIN_OPTIONS, writerOf: () => undefined });
-        expect([...toJson(entries)].join(''), `seed ${seed}, ${title}`).toBe(map);
-      }
+      for (const state of states) expectSameMap(imagePath, state, `seed ${seed}, ${state.title}`);
     });
 
     it('leaves the image as it was', () => {

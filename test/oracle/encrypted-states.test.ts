@@ -16,6 +16,7 @@ import {
   removeKeySlot,
   writeEncrypted,
 } from './encrypted.ts';
+import { expectSameMap } from './expect-same-map.ts';
 import { Random, seedOf } from './random.ts';
 import type { TrueState } from './truth.ts';
 
@@ -179,7 +180,11 @@ function expectTrueStates(image: EncryptedImage, folder: string, keys: KeySource
       encryptedSnapshots(image),
     );
     expect(open.problems).toEqual([]);
-    for (const [index, state] of states.entries()) expectTrueState(open, index, state, seed);
+    for (const [index, state] of states.entries()) {
+      expectTrueState(open, index, state, seed);
+      // Without the key.
+      expectSameMap(image.path, state, `seed ${seed}, ${state.title}`);
+    }
   } finally {
     closeImage(open);
   }
