@@ -6,6 +6,8 @@ import { createRequire } from 'node:module';
 export interface Koffi {
   load(library: null): { func(prototype: string): (...args: number[]) => number };
   errno(): number;
+  /** Where the memory of a buffer begins. */
+  address(bytes: Uint8Array): bigint;
 }
 
 /** undefined where it is not installed, or was not built for this machine. */

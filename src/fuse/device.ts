@@ -1,6 +1,6 @@
 /** read(2) and write(2) on /dev/fuse, with what each of their errors means. */
 
-import fs from 'node:fs';
+import { readFile, writeFile } from '../common/system-calls.ts';
 import { systemCodeOf } from '../errors.ts';
 
 /** Instead of a length: why there is nothing more to read. */
@@ -15,7 +15,7 @@ export const NOTHING = 0;
  */
 export function readDevice(fd: number, buffer: Buffer): number {
   try {
-    return fs.readSync(fd, buffer, 0, buffer.length, null);
+    return readFile(fd, buffer, 0, buffer.length, null);
   } catch (error) {
     switch (systemCodeOf(error)) {
       // The mount and all its users are gone.
@@ -39,7 +39,7 @@ export function readDevice(fd: number, buffer: Buffer): number {
 /** Writes a reply. False when the kernel finds it malformed: the request then still waits for another reply. */
 export function writeDevice(fd: number, reply: Buffer, length: number): boolean {
   try {
-    fs.writeSync(fd, reply, 0, length);
+    writeFile(fd, reply, length);
     return true;
   } catch (error) {
     // ENOENT: nobody waits for this reply any more (caller killed, connection aborted).

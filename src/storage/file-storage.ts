@@ -2,6 +2,7 @@
 
 import fs from 'node:fs';
 import { notUtf8Hint } from '../common/names.ts';
+import { hasStamps, readFile } from '../common/system-calls.ts';
 import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
 import type { Storage } from './storage.ts';
 
@@ -69,9 +70,7 @@ export function fileIdentity({ dev, ino }: Pick<fs.Stats, 'dev' | 'ino'>): strin
 
 /** True while size, mtime and ctime are those of `openFile`. A block device has no such sign and counts as unchanged. */
 export function isUnchanged(file: OpenFile): boolean {
-  if (file.isBlockDevice) return true;
-  const stat = fs.fstatSync(file.fd);
-  return stat.mtimeMs === file.mtimeMs && stat.ctimeMs === file.ctimeMs && stat.size === file.sizeBytes;
+  return file.isBlockDevice || hasStamps(file.fd, file);
 }
 
 /** Time stamps come from a clock that ticks every 1 to 10 ms (CONFIG_HZ); this is several ticks. */
@@ -106,7 +105,7 @@ export class FileStorage implements Storage {
     try {
       // pread(2) may return less than asked in the middle of a file (2 GiB limit, signals): only 0 means the end.
       while (done < length) {
-        const count = fs.readSync(this.#fd, target, targetOffset + done, length - done, position + done);
+        const count = readFile(this.#fd, target, targetOffset + done, length - done, position + done);
         if (count === 0) break;
         done += count;
       }
