@@ -18,7 +18,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exitCode = FAILED;
 });
 
-const program = createProgram((code) => {
+const program = await createProgram(process.argv[2], (code) => {
   process.exitCode = code;
 });
 for (const command of [program, ...program.commands]) command.exitOverride();

@@ -9,12 +9,12 @@ import { addChainOptions, append } from './chain-options.ts';
 import { type MountFlags, toMountOptions } from './mount-flags.ts';
 import { applyOptionLists } from './option-list.ts';
 
-const NAME = 'mount';
+export const MOUNT = 'mount';
 
 /** Adds the command; `exit` is called with the exit code of a mount in the foreground. */
 export function addMountCommand(program: Command, exit: (code: number) => void): void {
   const command = program
-    .command(NAME, { isDefault: true })
+    .command(MOUNT, { isDefault: true })
     .description('show the states of IMAGE under the directory MOUNTPOINT; of several, in a folder each')
     .argument('[FILE...]', 'qcow2 images (files or block devices), and at the end MOUNTPOINT, an empty directory')
     .usage('[options] IMAGE... MOUNTPOINT')
@@ -42,7 +42,7 @@ export function addMountCommand(program: Command, exit: (code: number) => void):
     )
     .action(async (files: readonly string[], flags: MountFlags) => {
       if (program.args.length === 0) program.help({ error: true });
-      if (program.args[0] !== NAME) refuseUnknownCommand(files[0] ?? '');
+      if (program.args[0] !== MOUNT) refuseUnknownCommand(files[0] ?? '');
       const mountpoint = files.at(-1);
       if (mountpoint === undefined || files.length < 2) {
         throw new Qcow2fsError('USAGE', 'an image or a mountpoint is missing: qcow2fs mount IMAGE... MOUNTPOINT');

@@ -9,7 +9,7 @@ import { Qcow2fsError } from '../errors.ts';
 import type { KernelMountOptions } from '../fuse/kernel-mount.ts';
 import { MAX_READ_BYTES } from '../fuse/limits.ts';
 import { findMount } from '../fuse/mountinfo.ts';
-import { type LayerKey, unlockImages } from '../open-image/layer-keys.ts';
+import type { LayerKey, unlockImages } from '../open-image/layer-keys.ts';
 import { NO_CHAIN_OPTIONS } from '../open-image/layers.ts';
 import { AUTOFS, checkMountpoint } from './check-mountpoint.ts';
 import { type DaemonLog, openDaemonLog } from './daemon-log.ts';
@@ -92,7 +92,7 @@ export async function prepare(
   const mountpoint = await checkMountpoint(options);
   const chain = options.chain ?? NO_CHAIN_OPTIONS;
   const { passphrasesOf } = options;
-  const keys = passphrasesOf === undefined ? [] : await unlockImages(imagePaths, passphrasesOf, chain);
+  const keys = passphrasesOf === undefined ? [] : await unlock(imagePaths, passphrasesOf, chain);
   const daemonOptions: DaemonOptions = {
     imagePaths,
     mountpoint,
@@ -108,6 +108,12 @@ export async function prepare(
     hasKeys: keys.length > 0,
   };
   return { daemonOptions, keys };
+}
+
+/** Without passphrases nothing here looks into an image: what does is only loaded for them. */
+async function unlock(...args: Parameters<typeof unlockImages>): Promise<readonly LayerKey[]> {
+  const layerKeys = await import('../open-image/layer-keys.ts');
+  return await layerKeys.unlockImages(...args);
 }
 
 function toKernelOptions(
