@@ -22,7 +22,7 @@ export function createKernelSession(mounter: Mounter, options: WorkerPoolOptions
     async serve() {
       if (kernelMount === undefined) return;
       await pool.serveMount(kernelMount.fd);
-      if (isRoot()) raiseReadAhead(kernelMount.mount);
+      if (isRoot()) raiseReadAhead(kernelMount.mount, options.served.readAheadBytes);
     },
     replace(served, changes) {
       const isUnused = pool.replace(served);

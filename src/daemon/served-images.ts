@@ -11,6 +11,7 @@ import { fileIdentity } from '../storage/file-storage.ts';
 import { toFileNames } from '../tree/file-names.ts';
 import { ImageFolders, MAX_FOLDER_COUNT, type RootAttributes } from '../tree/image-folders.ts';
 import { commonOwnership } from '../tree/ownership.ts';
+import { chooseReadAhead } from './choose-read-ahead.ts';
 import { exportScratch, requireExportable } from './export-scratch.ts';
 import type { DaemonOptions } from './mount-options.ts';
 import { closeServedImage, openServedImage, retireServedImage, type ServedImage } from './served-image.ts';
@@ -34,6 +35,8 @@ export interface ServedImages {
   readonly scratch: ServedScratch | undefined;
   /** Each thread takes much memory for them, so that few are better. */
   readonly isHeavy: boolean;
+  /** As `chooseReadAhead`. */
+  readonly readAheadBytes: number;
   /** Of the directory above several. */
   readonly root: RootAttributes;
 }
@@ -78,6 +81,7 @@ export function assemble(
     images,
     scratch,
     isHeavy: snapshotCount > MANY_SNAPSHOTS,
+    readAheadBytes: chooseReadAhead(images),
     root: rootAttributes(images, options.ownership.umask ?? 0),
   };
 }

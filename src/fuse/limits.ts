@@ -11,7 +11,7 @@ export const MAX_READ_BYTES = 256 * 1024;
 /** Pages that one READ may span. */
 export const MAX_PAGES = MAX_READ_BYTES / 4096;
 
-/** What the kernel reads ahead of a sequential reader: several requests, so that all workers have one. */
+/** What the kernel reads ahead of a sequential reader: several requests, so that all workers have one; see `chooseReadAhead`. */
 export const READ_AHEAD_BYTES = 1024 * 1024;
 
 /** The largest WRITE: on a mount that is read-only the least that the kernel takes, and otherwise as much as a READ. */

@@ -6,15 +6,14 @@
 import fs from 'node:fs';
 import { createLogger } from '../common/logging.ts';
 import { messageOf } from '../errors.ts';
-import { READ_AHEAD_BYTES } from './limits.ts';
 import type { Mount } from './mountinfo.ts';
 
 const log = createLogger('fuse');
 
 /** To be called after FUSE_INIT was answered, which sets the value once more. Failing only costs speed. */
-export function raiseReadAhead(mount: Mount): void {
+export function raiseReadAhead(mount: Mount, bytes: number): void {
   try {
-    fs.writeFileSync(`/sys/class/bdi/${mount.device}/read_ahead_kb`, String(READ_AHEAD_BYTES / 1024));
+    fs.writeFileSync(`/sys/class/bdi/${mount.device}/read_ahead_kb`, String(bytes / 1024));
   } catch (error) {
     log('read-ahead stays as it is: %s', messageOf(error));
   }

@@ -35,12 +35,16 @@ test.each([false, true])('a state has the bytes that qemu-img reads, with direct
   }),
 );
 
-test('the read-ahead is 1 MiB', () =>
+test.each([
+  ['1 MiB', '4M', '1024'],
+  ['256 KiB on a disk that is mostly holes', '64M', '256'],
+])('the read-ahead is %s', (_, size, kib) =>
   withPlace(async (place) => {
-    await mountImage(place);
+    await mountImage(place, {}, size);
     const { device } = findMount(place.mountpoint) ?? {};
-    expect(fs.readFileSync(`/sys/class/bdi/${device}/read_ahead_kb`, 'utf8').trim()).toBe('1024');
-  }));
+    expect(fs.readFileSync(`/sys/class/bdi/${device}/read_ahead_kb`, 'utf8').trim()).toBe(kib);
+  }),
+);
 
 test('umount(8) ends the daemon too', () =>
   withPlace(async (place) => {

@@ -44,17 +44,17 @@ export async function mountTestFiles(mountpoint: string, options: Partial<MountO
   await mountInBackground(all, { daemonEntry: TEST_DAEMON });
 }
 
-/** An image of 4 MiB with one snapshot, and mounts it. */
-export async function mountImage(place: Place, options: Partial<MountOptions> = {}): Promise<string> {
-  const imagePath = makeImage(place.folder);
+/** An image of `size` with 1 MiB of data and one snapshot, and mounts it. */
+export async function mountImage(place: Place, options: Partial<MountOptions> = {}, size = '4M'): Promise<string> {
+  const imagePath = makeImage(place.folder, size);
   const all = { imagePaths: [imagePath], mountpoint: place.mountpoint, directIo: false, ...options };
   await mountInBackground(all, { daemonEntry: REAL_DAEMON });
   return imagePath;
 }
 
-export function makeImage(folder: string): string {
+export function makeImage(folder: string, size = '4M'): string {
   const imagePath = path.join(folder, 'disk.qcow2');
-  runCommand('qemu-img', ['create', '-q', '-f', 'qcow2', imagePath, '4M']);
+  runCommand('qemu-img', ['create', '-q', '-f', 'qcow2', imagePath, size]);
   runCommand('qemu-io', ['-f', 'qcow2', '-c', 'write -P 0x61 0 1M', imagePath]);
   runCommand('qemu-img', ['snapshot', '-c', 'monday', imagePath]);
   return imagePath;
