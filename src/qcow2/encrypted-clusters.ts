@@ -1,5 +1,6 @@
 /** Reads encrypted clusters. */
 
+import { countGarbage } from '../common/external-garbage.ts';
 import { Qcow2fsError } from '../errors.ts';
 import { SECTOR_BYTES } from '../luks/limits.ts';
 import type { SectorCipher } from '../luks/sector-cipher.ts';
@@ -57,6 +58,7 @@ export class EncryptedClusters {
       this.#stored.read(sectors, 0, sectors.length, position, 'an encrypted cluster');
       const plain = this.#cipher.decrypt(sectors, (position + sectorBase) / SECTOR_BYTES);
       plain.copy(target, targetOffset + done, skip, skip + wanted);
+      countGarbage(plain.length);
       done += wanted;
       skip = 0;
     }
