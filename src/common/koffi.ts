@@ -4,7 +4,8 @@ import { createRequire } from 'node:module';
 
 /** The part of the package that is used: this program is built without it too. */
 export interface Koffi {
-  load(library: null): { func(prototype: string): (...args: number[]) => number };
+  /** null is this process itself, with the C library. */
+  load(library: string | null): { func(prototype: string): (...args: number[]) => number };
   errno(): number;
   /** Where the memory of a buffer begins. */
   address(bytes: Uint8Array): bigint;

@@ -2,6 +2,7 @@
 
 import zlib from 'node:zlib';
 import { Qcow2fsError } from '../errors.ts';
+import { type DecompressFrame, loadLibraryZstd } from './library-zstd.ts';
 import { zstdFrameBytes } from './wire/zstd-frame.ts';
 
 /**
@@ -48,12 +49,19 @@ export function decompressZstdCluster(stored: Buffer, clusterBytes: number): Buf
   );
 }
 
-type DecompressZstdFrame = (frame: Buffer, maxBytes: number) => Buffer;
+/** What is there in any case. */
+export const ownZstd = await loadZstd();
 
-const decompressZstdFrame = await loadZstd();
+let fastestZstd: DecompressFrame | undefined;
+
+/** koffi is not loaded before the first frame, and by most threads never. */
+function decompressZstdFrame(frame: Buffer, maxBytes: number): Buffer {
+  fastestZstd ??= loadLibraryZstd() ?? ownZstd;
+  return fastestZstd(frame, maxBytes);
+}
 
 /** Node.js has zstd from 22.15 on; before that, the reference library compiled to WebAssembly does it. */
-async function loadZstd(): Promise<DecompressZstdFrame> {
+async function loadZstd(): Promise<DecompressFrame> {
   if ('zstdDecompressSync' in zlib) {
     const builtIn = zlib.zstdDecompressSync as (frame: Buffer, options: { maxOutputLength: number }) => Buffer;
     return (frame, maxBytes) => builtIn(frame, { maxOutputLength: maxBytes });

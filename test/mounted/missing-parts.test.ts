@@ -170,6 +170,18 @@ function mountOnce({ image, mountpoint, folder: userFolder }: UserPlace, user: '
   return fs.readFileSync(log, 'utf8');
 }
 
+/** More reads than it takes until a thread looks for koffi, past the page cache; with the bytes that QEMU reads. */
+function readOften({ image, mountpoint, folder: userFolder }: UserPlace): void {
+  const expected = path.join(userFolder, 'expected.raw');
+  const copy = path.join(userFolder, 'copy.raw');
+  runCommand('qemu-img', ['convert', '-U', '-O', 'raw', image, expected]);
+  runCommand(launcher, ['mount', image, mountpoint]);
+  const disk = path.join(mountpoint, 'current/disk.raw');
+  runCommand('dd', [`if=${disk}`, `of=${copy}`, 'bs=4k', 'iflag=direct', 'status=none']);
+  runCommand('cmp', [expected, copy]);
+  runCommand(launcher, ['umount', mountpoint]);
+}
+
 test('without koffi an ordinary user gets fuse-native, and the log says why and what is lost', () =>
   withPlace((place) => {
     withoutPackages(KOFFI, () => {
@@ -202,7 +214,7 @@ test('without fuse-native only who asks for it misses it', () =>
 test('without any optional package root mounts, and an ordinary user is told of both', () =>
   withPlace((place) => {
     withoutPackages([...KOFFI, 'fuse-native'], () => {
-      expect(mountOnce(place, 'root')).toBe('');
+      readOften(place);
       expect(tryAsOrdinaryUser([launcher, 'mount', place.image, place.mountpoint])).toEqual(
         failure(`${KOFFI_IS_MISSING}. Nor is there its substitute: ${FUSE_NATIVE_IS_MISSING}`),
       );

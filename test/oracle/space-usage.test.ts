@@ -5,12 +5,14 @@ import { describe, expect, it } from 'vitest';
 import { type ImageSpace, measureSpace, statesByDate } from '../../src/open-image/measure-space.ts';
 import { snapshotsOf } from '../../src/open-image/open-image.ts';
 import { withSteadyImage } from '../../src/open-image/steady-image.ts';
+import { runCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 import { BACKING_CASES, type ImageCase, UNUSUAL_CASES, VERSION_2_CASES, VERSION_3_CASES } from './matrix.ts';
 import { deleteSnapshot } from './qemu.ts';
 import { Random, seedOf } from './random.ts';
 import { makeRandomImage } from './random-image.ts';
 import { clustersInUse, snapshotTableClusters } from './refcounts-of.ts';
+import { runMachine } from './vm-state.ts';
 
 const BASE_SEED = Number(process.env.ORACLE_SEED ?? 1);
 
@@ -66,5 +68,27 @@ describe.each(CASES)('$title', (imageCase) => {
       const all = names.map((_, index) => index + 1);
       expect(measure(image, all).space.chosen.freeableBytes / clusterBytes).toBe(freedByQemu(image, names));
       expect(withSteadyImage(image, (header) => statesByDate(header))).toHaveLength(names.length + 1);
+    }));
+});
+
+describe('snapshots with the state of a machine', () => {
+  it('free its clusters too, one by one and together', () =>
+    withTemporaryFolder((folder) => {
+      const image = `${folder}/machine.qcow2`;
+      runCommand('qemu-img', ['create', '-q', '-f', 'qcow2', image, '64M']);
+      const write = (pattern: number, where: string) => `qemu-io disk "write -P ${pattern} ${where}"`;
+      runMachine(image, ['savevm one', write(7, '0 1M'), 'savevm two', write(8, '512k 1M'), 'savevm three']);
+      const names = ['one', 'two', 'three'];
+      expect(measure(image).names).toEqual(names);
+      for (const chosen of [[1], [2], [3], [1, 3], [1, 2, 3]]) {
+        const { freeableBytes } = measure(image, chosen).space.chosen;
+        const freed = freedByQemu(
+          image,
+          chosen.map((state) => names[state - 1] ?? ''),
+        );
+        expect(freeableBytes / 65_536, String(chosen)).toBe(freed);
+        // The memory of the machine is the most of it.
+        expect(freed).toBeGreaterThan(8);
+      }
     }));
 });

@@ -1,5 +1,6 @@
-import { expect, test } from 'vitest';
-import { decompressZstdCluster } from '../../src/qcow2/decompress.ts';
+import { describe, expect, test } from 'vitest';
+import { decompressZstdCluster, ownZstd } from '../../src/qcow2/decompress.ts';
+import { loadLibraryZstd } from '../../src/qcow2/library-zstd.ts';
 import { zstdFrameBytes } from '../../src/qcow2/wire/zstd-frame.ts';
 
 /** Frames as the zstd command writes them. */
@@ -52,4 +53,27 @@ test('a wrong checksum is an error', () => {
   const frame = Buffer.from(FRAMES.checked);
   frame.writeUInt8(0, frame.length - 1);
   expect(() => decompressZstdCluster(frame, 24)).toThrow();
+});
+
+describe.each([
+  ['that Node.js or the package brings', ownZstd],
+  ['that is installed', loadLibraryZstd() ?? (() => expect.unreachable('libzstd.so.1 or koffi is not installed'))],
+])('the zstd %s', (_, decompress) => {
+  test('inflates a frame, also to less than there is room for', () => {
+    for (const frame of [FRAMES.text, FRAMES.checked]) {
+      for (const room of [24, 25, 65_536]) expect(decompress(frame, room).toString()).toBe(TEXT);
+    }
+    expect(decompress(FRAMES.raw, 14).toString()).toBe('tail: 8 bytes!');
+  });
+
+  test('throws for a frame that is cut, damaged, or too much', () => {
+    for (let length = 1; length < FRAMES.checked.length; length++) {
+      expect(() => decompress(FRAMES.checked.subarray(0, length), 24), String(length)).toThrow();
+    }
+    const damaged = Buffer.from(FRAMES.checked);
+    damaged.writeUInt8(0, damaged.length - 1);
+    expect(() => decompress(damaged, 24)).toThrow();
+    expect(() => decompress(FRAMES.text, 23)).toThrow();
+    expect(decompress(FRAMES.text, 24).toString()).toBe(TEXT);
+  });
 });
