@@ -5,6 +5,7 @@
 
 import fs from 'node:fs';
 import { afterEach, describe, expect, test, vi } from 'vitest';
+import type * as SystemCalls from '../../src/common/system-calls.ts';
 import { Qcow2fsError } from '../../src/errors.ts';
 import { ImageStatus } from '../../src/open-image/image-status.ts';
 import { closeImage, type OpenImage, openSettledImage } from '../../src/open-image/open-image.ts';
@@ -20,8 +21,20 @@ const CLUSTER_BYTES = 65_536;
 /** The state of `b` among `a`, `b`, `c`. */
 const B = 2;
 
+/** Called before each pread(2), by whichever way that is made. */
+const hook = vi.hoisted(() => ({ beforeRead: () => {} }));
+
+vi.mock('../../src/common/system-calls.ts', async (importOriginal) => {
+  const original = await importOriginal<typeof SystemCalls>();
+  const readFile: typeof original.readFile = (...args) => {
+    hook.beforeRead();
+    return original.readFile(...args);
+  };
+  return { ...original, readFile };
+});
+
 afterEach(() => {
-  vi.restoreAllMocks();
+  hook.beforeRead = () => {};
 });
 
 interface Live {
@@ -70,12 +83,10 @@ const deleteB = (image: string) => {
 
 /** Runs `action` before the n-th pread(2) from now on, counted from 0. Returns how many there were so far. */
 function beforeRead(n: number, action: () => void): () => number {
-  const { readSync } = fs;
   let count = 0;
-  vi.spyOn(fs, 'readSync').mockImplementation(((...args: Parameters<typeof readSync>) => {
+  hook.beforeRead = () => {
     if (count++ === n) action();
-    return readSync(...args);
-  }) as typeof readSync);
+  };
   return () => count;
 }
 
@@ -126,7 +137,6 @@ describe.each([
         const reads = beforeRead(moment, () => change(image));
         const found = readAll(files.disk(B));
         count = reads();
-        vi.restoreAllMocks();
         if (count <= moment) return;
         if (fate === 'survives' || typeof found !== 'string') expect(truth.equals(found as Buffer)).toBe(true);
         else expect(found).toBe('STALE');
