@@ -19,6 +19,7 @@ import {
   letterOf,
   MIB,
   makeLiveImage,
+  readImageJson,
   snapshotDisk,
   waitUntilFollowed,
   whileOpen,
@@ -100,8 +101,7 @@ function exchangeEntries(image: string): void {
 }
 
 function listedOrder(mountpoint: string): string[] {
-  const { snapshots } = JSON.parse(fs.readFileSync(path.join(mountpoint, 'image.json'), 'utf8'));
-  return snapshots.map(({ name }: { name: string }) => name);
+  return readImageJson(mountpoint).snapshots.map(({ name }) => name);
 }
 
 test('pages of a snapshot stay in the page cache when others come and go', () =>

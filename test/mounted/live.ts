@@ -75,6 +75,18 @@ export function fillDisk(image: string, letter: string): void {
   runQemuIo(image, [`write -q -P ${pattern} 0 2M`, `write -q -P ${pattern} ${FAR} 8M`]);
 }
 
+/** What image.json says: read anew if it is exchanged for another one between the opening and the reading. */
+export function readImageJson(mountpoint: string): { writer: unknown; snapshots: { name: string }[] } {
+  for (;;) {
+    let text = '';
+    const error = errorOf(() => {
+      text = fs.readFileSync(path.join(mountpoint, 'image.json'), 'utf8');
+    });
+    if (error === undefined) return JSON.parse(text);
+    expect(error).toBe('ESTALE');
+  }
+}
+
 export function snapshotDisk(mountpoint: string, name: string): string {
   return path.join(mountpoint, 'snapshots', name, 'disk.raw');
 }
