@@ -49,7 +49,8 @@ export class DirectCalls {
   static load(): DirectCalls | undefined {
     const koffi = loadKoffi();
     try {
-      return koffi && new DirectCalls(koffi);
+      // With a shorter long, off_t may be shorter than the positions here.
+      return koffi?.sizeof('long') === 8 ? new DirectCalls(koffi) : undefined;
     } catch {
       return undefined;
     }

@@ -25,8 +25,8 @@ export function countGarbage(bytes: number): void {
 
 /** What the option --expose-gc gives to all of a program. */
 function exposeCollection(): Collect {
+  // It stays: flags are the process's, and another thread may be between these two lines.
   v8.setFlagsFromString('--expose-gc');
   const exposed: unknown = vm.runInNewContext('typeof gc === "function" ? gc : undefined');
-  v8.setFlagsFromString('--no-expose-gc');
   return typeof exposed === 'function' ? (exposed as Collect) : () => {};
 }

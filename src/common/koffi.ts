@@ -7,6 +7,8 @@ export interface Koffi {
   /** null is this process itself, with the C library. */
   load(library: string | null): { func(prototype: string): (...args: number[]) => number };
   errno(): number;
+  /** Bytes of a C type. */
+  sizeof(type: string): number;
   /** Where the memory of a buffer begins. */
   address(bytes: Uint8Array): bigint;
 }

@@ -12,8 +12,17 @@ import { DirectCalls, type Stamps } from './direct-calls.ts';
 /** A command that reads one image has less of them, and need not wait for the package to be loaded. */
 const CALLS_BEFORE_LOADING = 2_000;
 
+let mayLoad = false;
 let callsUntilLoading = CALLS_BEFORE_LOADING;
 let library: DirectCalls | undefined;
+
+/**
+ * For a thread that nobody ends from outside from now on: to be ended while it loads native code ends the process. Others stay
+ * with `fs`.
+ */
+export function allowDirectCalls(): void {
+  mayLoad = true;
+}
 
 /**
  * Reads at most `length` bytes at `position`, or with null at the position of the descriptor, which a device does not have.
@@ -60,5 +69,5 @@ function isInside(bytes: Buffer, offset: number, length: number): boolean {
 }
 
 function prepare(): void {
-  if (--callsUntilLoading === 0) library = DirectCalls.load();
+  if (mayLoad && --callsUntilLoading === 0) library = DirectCalls.load();
 }

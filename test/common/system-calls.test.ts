@@ -1,8 +1,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { DirectCalls } from '../../src/common/direct-calls.ts';
-import { hasStamps, readFile, writeFile } from '../../src/common/system-calls.ts';
+import { allowDirectCalls, hasStamps, readFile, writeFile } from '../../src/common/system-calls.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 
 /** More calls than it takes until the C library is called directly. */
@@ -89,11 +89,16 @@ test('direct calls see the stamps that Node sees', () => {
 test('a thread that calls often gets the same bytes, stamps and errors as before', () => {
   return withFile(Buffer.from('0123456789'), (fd, file) => {
     const target = Buffer.alloc(10);
+    allowDirectCalls();
     for (let call = 0; call < MANY_CALLS; call++) {
       target.fill(0);
       expect(readFile(fd, target, 1, 9, 5)).toBe(5);
       expect(target.toString('latin1')).toBe('\x0056789\0\0\0\0');
     }
+    const readSync = vi.spyOn(fs, 'readSync');
+    expect(readFile(fd, target, 0, 10, 0)).toBe(10);
+    expect(readSync).not.toHaveBeenCalled();
+    readSync.mockRestore();
     for (let call = 0; call < 3; call++) {
       const stamps = stampsOf(fd);
       expect(hasStamps(fd, stamps)).toBe(true);
