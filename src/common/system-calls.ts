@@ -3,7 +3,8 @@
  * the optional package koffi, at about half the cost of Node's `fs`: each of these makes its way through a request object
  * of libuv, and `fstatSync` makes an object with four dates. Without the package `fs` does all of it.
  *
- * A direct call that fails is made again by `fs`, which says why: no error is told in two ways.
+ * A direct call that fails is made again by `fs`, which says why: no error is told in two ways. But not write(2): the kernel
+ * answers a reply that it has refused with another error the second time.
  */
 
 import fs from 'node:fs';
@@ -44,10 +45,7 @@ export function readFile(fd: number, target: Buffer, offset: number, length: num
  */
 export function writeFile(fd: number, source: Buffer, length: number): number {
   if (library === undefined) prepare();
-  else if (isInside(source, 0, length)) {
-    const count = library.write(fd, source, length);
-    if (count >= 0) return count;
-  }
+  else if (isInside(source, 0, length)) return library.write(fd, source, length);
   return fs.writeSync(fd, source, 0, length);
 }
 

@@ -2,6 +2,7 @@
 
 import fs from 'node:fs';
 import { parentPort, receiveMessageOnPort } from 'node:worker_threads';
+import { onFirstComputation } from '../common/computation.ts';
 import { warn } from '../common/logging.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import type { FileSystem } from '../filesystem/file-system.ts';
@@ -39,6 +40,7 @@ export function serve(data: WorkerData, createFileSystem: (served: ServedImages)
   };
   exchange.renewFileSystem = (patienceMs) => control.awaitAnnouncement(slot, patienceMs) && renew();
   control.enter(slot, generation.number);
+  onFirstComputation(() => post({ type: 'computes' }));
   const end = runSessionLoop(fd, exchange, control, slot, {
     onInitialized: (outcome) => post({ type: 'initialized', outcome }),
     onLastWorkerBusy: () => post({ type: 'growth-wanted' }),

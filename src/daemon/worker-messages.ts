@@ -31,5 +31,7 @@ export type WorkerMessage =
   | { readonly type: 'outdated' }
   /** It took a request, and nobody is left to take the next one. */
   | { readonly type: 'growth-wanted' }
+  /** It begins to compute. */
+  | { readonly type: 'computes' }
   /** The mount has ended. */
   | { readonly type: 'ended'; readonly end: SessionEnd };

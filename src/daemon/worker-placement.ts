@@ -5,7 +5,8 @@
  * machine with two CPUs both workers then often share one, and the other idles between two wake-ups: with four readers at
  * once, random reads of 4 KiB came at 65 to 110 thousand per second, in phases of seconds; with a CPU for each worker
  * they come at about 100 thousand. With more CPUs than workers there is always a place to go, and the scheduler is left
- * alone.
+ * alone. So it is once a worker computes: readers that do so as well (sha256sum) then share a CPU with one worker, while that
+ * of the other idles.
  */
 
 import { spawn } from 'node:child_process';
@@ -25,15 +26,55 @@ export function kernelThreadId(): number | undefined {
   }
 }
 
-/** Binds the worker in `slot` to a CPU of its own if there are just as many as `workerCount`; does not wait for it. */
-export function placeWorker(threadId: number, slot: number, workerCount: number): void {
-  const cpus = allowedCpus();
-  const cpu = cpus[slot];
-  if (cpus.length !== workerCount || cpu === undefined) return;
-  // Node.js has no sched_setaffinity(2). Without taskset the workers are only slower.
-  const child = spawn('taskset', ['-c', '-p', String(cpu), String(threadId)], { stdio: 'ignore' });
-  child.on('error', (error) => log('worker %d is not bound to a CPU: %s', slot, messageOf(error)));
-  child.on('exit', (status) => log('worker %d on CPU %d: taskset ends with %s', slot, cpu, status));
+/** Where the workers of a process run. Nothing here waits: without taskset the workers are only slower. */
+export class WorkerPlacement {
+  readonly #workerCount: number;
+  readonly #bound = new Map<number, { threadId: number; done: Promise<void> }>();
+  #isFree = false;
+
+  /** `workerCount`: those that may be bound. */
+  constructor(workerCount: number) {
+    this.#workerCount = workerCount;
+  }
+
+  /** Binds the worker in `slot` to a CPU of its own, if there are just as many as workers. */
+  bind(slot: number, threadId: number): void {
+    const cpus = allowedCpus();
+    const cpu = cpus[slot];
+    if (this.#isFree || cpus.length !== this.#workerCount || cpu === undefined) return;
+    this.#bound.set(slot, { threadId, done: setCpus(threadId, [cpu]) });
+  }
+
+  /** From now on the scheduler decides. */
+  releaseAll(): void {
+    this.#isFree = true;
+    for (const [slot, { threadId, done }] of this.#bound) {
+      done.then(() => {
+        if (this.#bound.delete(slot)) setCpus(threadId, allowedCpus());
+      });
+    }
+  }
+
+  /** The worker in `slot` has ended, and the id of its thread may become that of another one. */
+  forget(slot: number): void {
+    this.#bound.delete(slot);
+  }
+}
+
+/** Resolves when it is done, or cannot be. Node.js has no sched_setaffinity(2). */
+function setCpus(threadId: number, cpus: readonly number[]): Promise<void> {
+  const list = cpus.join(',');
+  const child = spawn('taskset', ['-c', '-p', list, String(threadId)], { stdio: 'ignore' });
+  return new Promise((resolve) => {
+    child.on('error', (error) => {
+      log('thread %d is not bound to CPU %s: %s', threadId, list, messageOf(error));
+      resolve();
+    });
+    child.on('exit', (status) => {
+      log('thread %d on CPU %s: taskset ends with %s', threadId, list, status);
+      resolve();
+    });
+  });
 }
 
 /** The CPUs that this process may use, from a list such as `0-3,8`; empty where /proc does not tell. */

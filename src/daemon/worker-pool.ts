@@ -17,7 +17,7 @@ import type { ServedImages } from './served-images.ts';
 import { StarvationWatch } from './starvation.ts';
 import { withResolvers } from './with-resolvers.ts';
 import type { Generation, WorkerData, WorkerMessage } from './worker-messages.ts';
-import { placeWorker } from './worker-placement.ts';
+import { WorkerPlacement } from './worker-placement.ts';
 
 const log = createLogger('daemon');
 
@@ -61,6 +61,7 @@ export class WorkerPool {
   readonly #memory = createControlMemory();
   readonly #control = new WorkerControl(this.#memory);
   readonly #workers = new Map<number, PoolWorker>();
+  readonly #placement = new WorkerPlacement(START_WORKER_COUNT);
   readonly #starvation = new StarvationWatch(this.#control, () => this.#grow());
   readonly #ready = withResolvers<void>();
   readonly #initialized = withResolvers<void>();
@@ -145,7 +146,7 @@ export class WorkerPool {
     switch (message.type) {
       case 'ready':
         worker.isReady = true;
-        if (message.threadId !== undefined) placeWorker(message.threadId, slot, START_WORKER_COUNT);
+        if (message.threadId !== undefined) this.#placement.bind(slot, message.threadId);
         if ([...this.#workers.values()].every(({ isReady }) => isReady)) this.#ready.resolve();
         break;
       case 'failed':
@@ -161,6 +162,9 @@ export class WorkerPool {
         break;
       case 'growth-wanted':
         if (this.#canStartMore && this.#workers.size < this.#maxWorkerCount) this.#starvation.begin();
+        break;
+      case 'computes':
+        this.#placement.releaseAll();
         break;
       case 'ended':
         this.#end ??= message.end;
@@ -181,6 +185,7 @@ export class WorkerPool {
 
   #onExit(slot: number, worker: PoolWorker, exitCode: number): void {
     this.#workers.delete(slot);
+    this.#placement.forget(slot);
     const lost = this.#control.clearSlot(slot);
     if (lost !== undefined) this.#answerLostRequest(lost);
     const consequence = lost === undefined ? '' : '; its request failed with EIO';

@@ -1,5 +1,6 @@
 /** Reads compressed clusters through a cache, so that a sequential reader inflates each of them once. */
 
+import { noteComputation } from '../common/computation.ts';
 import { countGarbage } from '../common/external-garbage.ts';
 import { SharedBlockCache, type SharedBlockMemory } from '../common/shared-block-cache.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
@@ -58,6 +59,7 @@ export class CompressedClusters {
     // The last sector of the last cluster may overshoot the end of a healthy file, as `storedBytes` counts whole ones.
     const count = storage.readUpTo(stored, 0, storedBytes, hostOffset);
     const isCut = count <= Math.max(0, storedBytes - COMPRESSED_SECTOR_BYTES);
+    noteComputation();
     countGarbage(clusterBytes);
     try {
       return this.#decompress(stored.subarray(0, count), clusterBytes);

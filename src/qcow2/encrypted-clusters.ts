@@ -1,5 +1,6 @@
 /** Reads encrypted clusters. */
 
+import { noteComputation } from '../common/computation.ts';
 import { countGarbage } from '../common/external-garbage.ts';
 import { Qcow2fsError } from '../errors.ts';
 import { SECTOR_BYTES } from '../luks/limits.ts';
@@ -51,6 +52,7 @@ export class EncryptedClusters {
     let skip = hostOffset % SECTOR_BYTES;
     const sectorBase = (this.#isNumberedByGuest ? guestOffset : hostOffset) - hostOffset;
     let done = 0;
+    noteComputation();
     while (done < length) {
       const position = hostOffset + done - skip;
       const wanted = Math.min(length - done, PIECE_BYTES - skip);

@@ -30,7 +30,7 @@ function stampsOf(fd: number) {
   return { sizeBytes: size, mtimeMs, ctimeMs };
 }
 
-test('direct calls read, write and give -1', () => {
+test('direct calls read, write and fail', () => {
   const calls = load();
   return withFile(Buffer.from('0123456789'), (fd, file) => {
     const target = Buffer.alloc(12, '.');
@@ -43,7 +43,7 @@ test('direct calls read, write and give -1', () => {
     expect(calls.write(fd, Buffer.from('abc').subarray(1), 2)).toBe(2);
     expect(fs.readFileSync(file, 'latin1')).toBe('01bc456789');
     expect(calls.read(-1, target, 0, 1, 0)).toBe(-1);
-    expect(calls.write(-1, target, 1)).toBe(-1);
+    expect(() => calls.write(-1, target, 1)).toThrow(expect.objectContaining({ code: 'EBADF', syscall: 'write' }));
   });
 });
 
@@ -112,6 +112,13 @@ test('a thread that calls often gets the same bytes, stamps and errors as before
     expect(() => readFile(closed, target, 0, 1, 0)).toThrow('EBADF');
     expect(() => writeFile(closed, target, 1)).toThrow('EBADF');
     expect(() => hasStamps(closed, stampsOf(fd))).toThrow('EBADF');
+    const full = fs.openSync('/dev/full', 'w');
+    const writeSync = vi.spyOn(fs, 'writeSync');
+    expect(() => writeFile(full, target, 1)).toThrow(expect.objectContaining({ code: 'ENOSPC' }));
+    // What is refused is written once.
+    expect(writeSync).not.toHaveBeenCalled();
+    writeSync.mockRestore();
+    fs.closeSync(full);
     // What does not fit into the buffer reaches no call.
     expect(() => readFile(fd, target, 5, 6, 0)).toThrow(RangeError);
     expect(() => writeFile(fd, target, 11)).toThrow(RangeError);

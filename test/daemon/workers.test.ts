@@ -5,16 +5,7 @@ import path from 'node:path';
 import { expect, test } from 'vitest';
 import { unmount } from '../../src/daemon/stop-mount.ts';
 import { runCommand, tryCommand } from '../support/run-command.ts';
-import {
-  BACKGROUND_SCRIPT,
-  daemonOf,
-  isMountpoint,
-  mountTestFiles,
-  TEST_DAEMON,
-  waitUntil,
-  waitUntilGone,
-  withPlace,
-} from './mounting.ts';
+import { daemonOf, isMountpoint, mountTestFiles, waitUntilGone, withPlace } from './mounting.ts';
 
 const START_WORKER_COUNT = 2;
 const MAX_WORKER_COUNT = 8;
@@ -76,28 +67,6 @@ test('one reader that asks for one thing after the other makes no workers', () =
     await unmount(mountpoint);
   }));
 
-test.each([1, 2])('each worker has its own CPU if there are as many: %i', (cpuCount) =>
-  withPlace(async ({ folder, mountpoint }) => {
-    const cpus = allowedCpus('self').slice(0, cpuCount);
-    if (cpus.length < cpuCount) {
-      console.log(`skipped: this machine gives ${cpus.length} CPUs, not ${cpuCount}`);
-      return;
-    }
-    const image = path.join(folder, 'test');
-    runCommand('taskset', [
-      ...['-c', cpus.join(',')],
-      ...[process.execPath, BACKGROUND_SCRIPT, image, mountpoint, TEST_DAEMON.href],
-    ]);
-    const pid = daemonOf(mountpoint);
-    const threads = () => fs.readdirSync(`/proc/${pid}/task`).map((thread) => allowedCpus(`${pid}/task/${thread}`));
-    const bound = () => threads().filter((list) => list.length < cpuCount);
-    if (cpuCount === START_WORKER_COUNT) await waitUntil(() => bound().length === START_WORKER_COUNT);
-    expect(readDirectly(mountpoint, 'data').status).toBe(0);
-    expect(bound().flat().sort()).toEqual(cpuCount === START_WORKER_COUNT ? cpus : []);
-    await unmount(mountpoint);
-  }),
-);
-
 test('every reason for an error is in the log, once', () =>
   withPlace(async ({ folder, mountpoint }) => {
     const logFile = path.join(folder, 'log');
@@ -137,15 +106,6 @@ function startReader(mountpoint: string, name: string): ChildProcess {
 async function exitOf(child: ChildProcess): Promise<number | null> {
   if (child.exitCode === null) await once(child, 'exit');
   return child.exitCode;
-}
-
-/** The CPUs that a process or a thread may use; this test needs no more than lists such as `0-1` or `0,2`. */
-function allowedCpus(process: string): number[] {
-  const list = /^Cpus_allowed_list:\s*(\S+)$/m.exec(fs.readFileSync(`/proc/${process}/status`, 'utf8'))?.[1] ?? '';
-  return list.split(',').flatMap((range) => {
-    const [first = 0, last = first] = range.split('-').map(Number);
-    return Array.from({ length: last - first + 1 }, (_, index) => first + index);
-  });
 }
 
 function threadsOf(pid: number): number {

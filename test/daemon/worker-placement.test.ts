@@ -1,0 +1,90 @@
+import fs from 'node:fs';
+import path from 'node:path';
+import { expect, test } from 'vitest';
+import { unmount } from '../../src/daemon/stop-mount.ts';
+import { createEncryptedImage } from '../oracle/encrypted.ts';
+import { QCOW2FS } from '../support/mounted-image.ts';
+import { runCommand } from '../support/run-command.ts';
+import { daemonOf, makeImage, waitUntil, withPlace } from './mounting.ts';
+
+const WORKER_COUNT = 2;
+const PASSPHRASE = 'correct horse';
+
+test('each worker has its own CPU while there are as many and none computes', () =>
+  withPlace(async ({ folder, mountpoint }) => {
+    const cpus = cpusForTest(WORKER_COUNT);
+    if (cpus === undefined) return;
+    const image = makeImage(folder);
+    runCommand('qemu-io', ['-f', 'qcow2', '-c', 'write -c -P 0x62 1M 64k', image]);
+    mountOn(cpus, [image, mountpoint]);
+    await waitUntil(() => boundThreads(mountpoint, WORKER_COUNT).length === WORKER_COUNT);
+    readDirectly(mountpoint, 0);
+    expect(boundThreads(mountpoint, WORKER_COUNT).flat().sort()).toEqual(cpus);
+    readDirectly(mountpoint, 256);
+    await waitUntil(() => boundThreads(mountpoint, WORKER_COUNT).length === 0);
+    await unmount(mountpoint);
+  }));
+
+test('workers that decrypt run where the scheduler likes', () =>
+  withPlace(async ({ folder, mountpoint }) => {
+    const cpus = cpusForTest(WORKER_COUNT);
+    if (cpus === undefined) return;
+    const image = path.join(folder, 'disk.qcow2');
+    const passphrase = path.join(folder, 'passphrase');
+    fs.writeFileSync(passphrase, PASSPHRASE);
+    const options = ['encrypt.format=luks', 'encrypt.iter-time=10', 'preallocation=full'];
+    createEncryptedImage({ path: image, passphrase: PASSPHRASE, options, sizeBytes: 2 ** 20 });
+    mountOn(cpus, ['--passphrase-file', passphrase, image, mountpoint]);
+    await waitUntil(() => boundThreads(mountpoint, WORKER_COUNT).length === WORKER_COUNT);
+    readDirectly(mountpoint, 0);
+    await waitUntil(() => boundThreads(mountpoint, WORKER_COUNT).length === 0);
+    await unmount(mountpoint);
+  }));
+
+test('workers are not bound where there are fewer CPUs', () =>
+  withPlace(async ({ folder, mountpoint }) => {
+    const cpus = cpusForTest(1) ?? [];
+    mountOn(cpus, [makeImage(folder), mountpoint]);
+    readDirectly(mountpoint, 0);
+    const threads = threadsOf(mountpoint);
+    expect(threads.length).toBeGreaterThan(WORKER_COUNT);
+    expect(threads).toEqual(threads.map(() => cpus));
+    await unmount(mountpoint);
+  }));
+
+/** undefined, which is told, if the machine has less of them. */
+function cpusForTest(count: number): number[] | undefined {
+  const cpus = allowedCpus('self');
+  if (cpus.length >= count) return cpus.slice(0, count);
+  console.log(`skipped: this machine gives ${cpus.length} CPUs, not ${count}`);
+  return undefined;
+}
+
+function mountOn(cpus: readonly number[], args: readonly string[]): void {
+  runCommand('taskset', ['-c', cpus.join(','), QCOW2FS, 'mount', ...args]);
+}
+
+/** 4 KiB, at so many times that. */
+function readDirectly(mountpoint: string, skip: number): void {
+  const disk = path.join(mountpoint, 'current/disk.raw');
+  runCommand('dd', [`if=${disk}`, 'of=/dev/null', 'bs=4k', 'count=1', `skip=${skip}`, 'iflag=direct', 'status=none']);
+}
+
+/** The CPUs of each thread of the daemon that may use fewer of them than others. */
+function boundThreads(mountpoint: string, cpuCount: number): number[][] {
+  return threadsOf(mountpoint).filter((cpus) => cpus.length < cpuCount);
+}
+
+function threadsOf(mountpoint: string): number[][] {
+  const pid = daemonOf(mountpoint);
+  return fs.readdirSync(`/proc/${pid}/task`).map((thread) => allowedCpus(`${pid}/task/${thread}`));
+}
+
+/** The CPUs that a process or a thread may use; this test needs no more than lists such as `0-1` or `0,2`. */
+function allowedCpus(process: string): number[] {
+  const list = /^Cpus_allowed_list:\s*(\S+)$/m.exec(fs.readFileSync(`/proc/${process}/status`, 'utf8'))?.[1] ?? '';
+  return list.split(',').flatMap((range) => {
+    const [first = 0, last = first] = range.split('-').map(Number);
+    return Array.from({ length: last - first + 1 }, (_, index) => first + index);
+  });
+}
