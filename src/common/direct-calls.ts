@@ -31,6 +31,7 @@ export class DirectCalls {
   readonly #pread: Call;
   readonly #write: Call;
   readonly #statx: Call;
+  readonly #setAffinity: Call;
   /** Memory that is not in the heap of V8 stays where it is. */
   readonly #addresses = new WeakMap<Buffer, number>();
   readonly #emptyPath = Buffer.alloc(1);
@@ -43,6 +44,7 @@ export class DirectCalls {
     this.#read = c.func('long read(int, uintptr_t, size_t)');
     this.#pread = c.func('long pread(int, uintptr_t, size_t, int64_t)');
     this.#write = c.func('long write(int, uintptr_t, size_t)');
+    this.#setAffinity = c.func('int sched_setaffinity(int, size_t, uintptr_t)');
     this.#statx = c.func('int statx(int, uintptr_t, int, unsigned int, uintptr_t)');
   }
 
@@ -82,6 +84,18 @@ export class DirectCalls {
       this.#milliseconds(STATX_CTIME_OFFSET) === ctimeMs &&
       this.#i64(STATX_SIZE_OFFSET) === sizeBytes
     );
+  }
+
+  /** Where the calling thread runs from now on, sched_setaffinity(2). False if it stays as it was. */
+  setCpus(cpus: readonly number[]): boolean {
+    // An array of `unsigned long`.
+    const words = new BigUint64Array(Math.floor(Math.max(...cpus) / 64) + 1);
+    for (const cpu of cpus) {
+      const word = Math.floor(cpu / 64);
+      words[word] = (words[word] ?? 0n) | (1n << BigInt(cpu % 64));
+    }
+    const mask = Buffer.from(words.buffer);
+    return this.#setAffinity(0, mask.length, this.#addressOf(mask)) === 0;
   }
 
   /** `struct statx_timestamp` as `fs.Stats` has it. */

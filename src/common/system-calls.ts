@@ -14,15 +14,17 @@ import { DirectCalls, type Stamps } from './direct-calls.ts';
 const CALLS_BEFORE_LOADING = 2_000;
 
 let mayLoad = false;
+let tellLoaded: ((calls: DirectCalls) => void) | undefined;
 let callsUntilLoading = CALLS_BEFORE_LOADING;
 let library: DirectCalls | undefined;
 
 /**
  * For a thread that nobody ends from outside from now on: to be ended while it loads native code ends the process. Others stay
- * with `fs`.
+ * with `fs`. `onLoaded` gets the library when it is there.
  */
-export function allowDirectCalls(): void {
+export function allowDirectCalls(onLoaded?: (calls: DirectCalls) => void): void {
   mayLoad = true;
+  tellLoaded = onLoaded;
 }
 
 /**
@@ -67,5 +69,7 @@ function isInside(bytes: Buffer, offset: number, length: number): boolean {
 }
 
 function prepare(): void {
-  if (mayLoad && --callsUntilLoading === 0) library = DirectCalls.load();
+  if (!mayLoad || --callsUntilLoading !== 0) return;
+  library = DirectCalls.load();
+  if (library !== undefined) tellLoaded?.(library);
 }

@@ -2,7 +2,6 @@
 
 import fs from 'node:fs';
 import { parentPort, receiveMessageOnPort } from 'node:worker_threads';
-import { onFirstComputation } from '../common/computation.ts';
 import { warn } from '../common/logging.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import type { FileSystem } from '../filesystem/file-system.ts';
@@ -11,7 +10,7 @@ import { runSessionLoop } from '../fuse/session-loop.ts';
 import { WorkerControl } from '../fuse/worker-control.ts';
 import type { ServedImages } from './served-images.ts';
 import type { Generation, WorkerData, WorkerMessage } from './worker-messages.ts';
-import { kernelThreadId } from './worker-placement.ts';
+import { placeThisWorker } from './worker-placement.ts';
 
 const MAIN_PATIENCE_MS = 30_000;
 
@@ -28,7 +27,7 @@ export function serve(data: WorkerData, createFileSystem: (served: ServedImages)
     return;
   }
   const control = new WorkerControl(data.control);
-  post({ type: 'ready', threadId: kernelThreadId() });
+  post({ type: 'ready' });
   const fd = control.waitForMount();
   const exchange = new Exchange(fileSystem, data.options);
   const renew = (): boolean => {
@@ -40,7 +39,8 @@ export function serve(data: WorkerData, createFileSystem: (served: ServedImages)
   };
   exchange.renewFileSystem = (patienceMs) => control.awaitAnnouncement(slot, patienceMs) && renew();
   control.enter(slot, generation.number);
-  onFirstComputation(() => post({ type: 'computes' }));
+  // In the loop, the thread sits in read(2), and ends by the end of the mount.
+  placeThisWorker(slot);
   const end = runSessionLoop(fd, exchange, control, slot, {
     onInitialized: (outcome) => post({ type: 'initialized', outcome }),
     onLastWorkerBusy: () => post({ type: 'growth-wanted' }),

@@ -22,7 +22,7 @@ export interface WorkerData {
 /** From a worker to main. */
 export type WorkerMessage =
   /** It has its file system and serves as soon as there is a mount. */
-  | { readonly type: 'ready'; readonly threadId: number | undefined }
+  | { readonly type: 'ready' }
   /** It could not get its file system, and ends. */
   | { readonly type: 'failed'; readonly code: ErrorCode; readonly message: string }
   /** It answered FUSE_INIT. */
@@ -31,7 +31,5 @@ export type WorkerMessage =
   | { readonly type: 'outdated' }
   /** It took a request, and nobody is left to take the next one. */
   | { readonly type: 'growth-wanted' }
-  /** It begins to compute. */
-  | { readonly type: 'computes' }
   /** The mount has ended. */
   | { readonly type: 'ended'; readonly end: SessionEnd };

@@ -9,79 +9,46 @@
  * of the other idles.
  */
 
-import { spawn } from 'node:child_process';
 import fs from 'node:fs';
+import { onFirstComputation } from '../common/computation.ts';
+import type { DirectCalls } from '../common/direct-calls.ts';
 import { createLogger } from '../common/logging.ts';
-import { messageOf } from '../errors.ts';
+import { allowDirectCalls } from '../common/system-calls.ts';
+import { START_WORKER_COUNT } from '../fuse/worker-control.ts';
 
 const log = createLogger('daemon');
 
-/** The kernel's id of the calling thread; undefined where /proc does not tell. */
-export function kernelThreadId(): number | undefined {
-  try {
-    // "PID/task/TID", see proc(5).
-    return Number(fs.readlinkSync('/proc/thread-self').split('/').at(-1));
-  } catch {
-    return undefined;
-  }
-}
-
-/** Where the workers of a process run. Nothing here waits: without taskset the workers are only slower. */
-export class WorkerPlacement {
-  readonly #workerCount: number;
-  readonly #bound = new Map<number, { threadId: number; done: Promise<void> }>();
-  #isFree = false;
-
-  /** `workerCount`: those that may be bound. */
-  constructor(workerCount: number) {
-    this.#workerCount = workerCount;
-  }
-
-  /** Binds the worker in `slot` to a CPU of its own, if there are just as many as workers. */
-  bind(slot: number, threadId: number): void {
-    const cpus = allowedCpus();
-    const cpu = cpus[slot];
-    if (this.#isFree || cpus.length !== this.#workerCount || cpu === undefined) return;
-    this.#bound.set(slot, { threadId, done: setCpus(threadId, [cpu]) });
-  }
-
-  /** From now on the scheduler decides. */
-  releaseAll(): void {
-    this.#isFree = true;
-    for (const [slot, { threadId, done }] of this.#bound) {
-      done.then(() => {
-        if (this.#bound.delete(slot)) setCpus(threadId, allowedCpus());
-      });
-    }
-  }
-
-  /** The worker in `slot` has ended, and the id of its thread may become that of another one. */
-  forget(slot: number): void {
-    this.#bound.delete(slot);
-  }
-}
-
-/** Resolves when it is done, or cannot be. Node.js has no sched_setaffinity(2). */
-function setCpus(threadId: number, cpus: readonly number[]): Promise<void> {
-  const list = cpus.join(',');
-  const child = spawn('taskset', ['-c', '-p', list, String(threadId)], { stdio: 'ignore' });
-  return new Promise((resolve) => {
-    child.on('error', (error) => {
-      log('thread %d is not bound to CPU %s: %s', threadId, list, messageOf(error));
-      resolve();
-    });
-    child.on('exit', (status) => {
-      log('thread %d on CPU %s: taskset ends with %s', threadId, list, status);
-      resolve();
-    });
+/**
+ * For the thread of the worker in `slot`, which nobody ends from outside from now on. It gets a CPU of its own where there are as many
+ * as workers at the start, once it calls the C library directly; it keeps it until it computes.
+ */
+export function placeThisWorker(slot: number): void {
+  let computes = false;
+  let release: (() => void) | undefined;
+  onFirstComputation(() => {
+    computes = true;
+    release?.();
+  });
+  allowDirectCalls((calls) => {
+    if (!computes) release = bind(calls, slot);
   });
 }
 
-/** The CPUs that this process may use, from a list such as `0-3,8`; empty where /proc does not tell. */
+/** Returns what gives the thread all its CPUs back, or undefined if it keeps them. */
+function bind(calls: DirectCalls, slot: number): (() => void) | undefined {
+  const cpus = allowedCpus();
+  const cpu = cpus[slot];
+  if (cpus.length !== START_WORKER_COUNT || cpu === undefined) return undefined;
+  const isBound = calls.setCpus([cpu]);
+  log('worker %d: CPU %d, %s', slot, cpu, isBound ? 'bound' : 'not bound');
+  return isBound ? () => calls.setCpus(cpus) : undefined;
+}
+
+/** The CPUs that this thread may use, from a list such as `0-3,8`; empty where /proc does not tell. */
 function allowedCpus(): number[] {
   let status: string;
   try {
-    status = fs.readFileSync('/proc/self/status', 'utf8');
+    status = fs.readFileSync('/proc/thread-self/status', 'utf8');
   } catch {
     return [];
   }

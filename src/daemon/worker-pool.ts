@@ -12,17 +12,19 @@ import { writeDevice } from '../fuse/device.ts';
 import type { ServeOptions } from '../fuse/exchange.ts';
 import type { SessionEnd } from '../fuse/session-loop.ts';
 import { encodeOutHeader, OUT_HEADER_BYTES } from '../fuse/wire/headers.ts';
-import { createControlMemory, type LostRequest, MAX_WORKER_COUNT, WorkerControl } from '../fuse/worker-control.ts';
+import {
+  createControlMemory,
+  type LostRequest,
+  MAX_WORKER_COUNT,
+  START_WORKER_COUNT,
+  WorkerControl,
+} from '../fuse/worker-control.ts';
 import type { ServedImages } from './served-images.ts';
 import { StarvationWatch } from './starvation.ts';
 import { withResolvers } from './with-resolvers.ts';
 import type { Generation, WorkerData, WorkerMessage } from './worker-messages.ts';
-import { WorkerPlacement } from './worker-placement.ts';
 
 const log = createLogger('daemon');
-
-/** With one worker, single requests wait for its thread to be woken: 56 against 18 us were measured. */
-const START_WORKER_COUNT = 2;
 
 /**
  * A request leaves next to nothing for the garbage collector, which by default lets 16 MiB of that pile up in each thread
@@ -61,7 +63,6 @@ export class WorkerPool {
   readonly #memory = createControlMemory();
   readonly #control = new WorkerControl(this.#memory);
   readonly #workers = new Map<number, PoolWorker>();
-  readonly #placement = new WorkerPlacement(START_WORKER_COUNT);
   readonly #starvation = new StarvationWatch(this.#control, () => this.#grow());
   readonly #ready = withResolvers<void>();
   readonly #initialized = withResolvers<void>();
@@ -146,7 +147,6 @@ export class WorkerPool {
     switch (message.type) {
       case 'ready':
         worker.isReady = true;
-        if (message.threadId !== undefined) this.#placement.bind(slot, message.threadId);
         if ([...this.#workers.values()].every(({ isReady }) => isReady)) this.#ready.resolve();
         break;
       case 'failed':
@@ -162,9 +162,6 @@ export class WorkerPool {
         break;
       case 'growth-wanted':
         if (this.#canStartMore && this.#workers.size < this.#maxWorkerCount) this.#starvation.begin();
-        break;
-      case 'computes':
-        this.#placement.releaseAll();
         break;
       case 'ended':
         this.#end ??= message.end;
@@ -185,7 +182,6 @@ export class WorkerPool {
 
   #onExit(slot: number, worker: PoolWorker, exitCode: number): void {
     this.#workers.delete(slot);
-    this.#placement.forget(slot);
     const lost = this.#control.clearSlot(slot);
     if (lost !== undefined) this.#answerLostRequest(lost);
     const consequence = lost === undefined ? '' : '; its request failed with EIO';

@@ -1,7 +1,6 @@
 /** What one worker does all its life: take a request, handle it, give the reply, until the mount ends. */
 
 import { warn } from '../common/logging.ts';
-import { allowDirectCalls } from '../common/system-calls.ts';
 import { ERRNO } from '../filesystem/errno.ts';
 import { ABORTED, NOTHING, readDevice, UNMOUNTED, writeDevice } from './device.ts';
 import type { Exchange } from './exchange.ts';
@@ -31,8 +30,6 @@ export function runSessionLoop(
   events: SessionEvents,
 ): SessionEnd {
   const { request } = exchange;
-  // A thread in this loop sits in read(2), and ends by the end of the mount.
-  allowDirectCalls();
   for (;;) {
     const requestBytes = readRequest(fd, request);
     if (requestBytes === UNMOUNTED) return 'unmounted';

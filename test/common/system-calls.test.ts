@@ -86,15 +86,34 @@ test('direct calls see the stamps that Node sees', () => {
   });
 });
 
+test('a thread is bound to CPUs', () => {
+  const calls = load();
+  const allowed = () => /^Cpus_allowed_list:\t(.*)$/m.exec(fs.readFileSync('/proc/thread-self/status', 'utf8'))?.[1];
+  const usual = allowed() ?? expect.unreachable('/proc does not tell');
+  const cpus = usual.split(',').flatMap((range) => {
+    const [first = 0, last = first] = range.split('-').map(Number);
+    return Array.from({ length: last - first + 1 }, (_, index) => first + index);
+  });
+  const last = cpus.at(-1) ?? 0;
+  expect(calls.setCpus([last])).toBe(true);
+  expect(allowed()).toBe(String(last));
+  // This machine has not so many.
+  expect(calls.setCpus([8191])).toBe(false);
+  expect(calls.setCpus(cpus)).toBe(true);
+  expect(allowed()).toBe(usual);
+});
+
 test('a thread that calls often gets the same bytes, stamps and errors as before', () => {
   return withFile(Buffer.from('0123456789'), (fd, file) => {
     const target = Buffer.alloc(10);
-    allowDirectCalls();
+    const onLoaded = vi.fn();
+    allowDirectCalls(onLoaded);
     for (let call = 0; call < MANY_CALLS; call++) {
       target.fill(0);
       expect(readFile(fd, target, 1, 9, 5)).toBe(5);
       expect(target.toString('latin1')).toBe('\x0056789\0\0\0\0');
     }
+    expect(onLoaded.mock.calls).toEqual([[expect.any(DirectCalls)]]);
     const readSync = vi.spyOn(fs, 'readSync');
     expect(readFile(fd, target, 0, 10, 0)).toBe(10);
     expect(readSync).not.toHaveBeenCalled();

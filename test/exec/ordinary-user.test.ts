@@ -12,7 +12,7 @@ import { installForUsers, type UserPlace, withUserPlace } from '../support/user-
 import { expectNothingLeft, whileUnchanged } from './exec-place.ts';
 
 /** All that it needs but fuse2fs. */
-const PROGRAMS = ['dirname', 'ls', 'mount', 'nsenter', 'readlink', 'setpriv', 'sh', 'taskset', 'umount', 'unshare'];
+const PROGRAMS = ['dirname', 'ls', 'mount', 'nsenter', 'readlink', 'setpriv', 'sh', 'umount', 'unshare'];
 
 const folder = tmp.dirSync({ prefix: 'qcow2fs-user-', unsafeCleanup: true, mode: 0o755 });
 let launcher: string;
