@@ -1,7 +1,6 @@
 /** System calls through the C library itself, by the optional package koffi: at about half the cost of those of Node's `fs`. */
 
-import { getSystemErrorName } from 'node:util';
-import { type Koffi, loadKoffi } from './koffi.ts';
+import { type Koffi, lastErrorName, loadKoffi } from './koffi.ts';
 
 /** include/uapi/linux/fcntl.h, include/uapi/linux/stat.h */
 const AT_EMPTY_PATH = 0x1000;
@@ -71,7 +70,7 @@ export class DirectCalls {
    */
   write(fd: number, source: Buffer, length: number): number {
     const count = this.#write(fd, this.#addressOf(source), length);
-    if (count < 0) throw systemError(this.#koffi.errno(), 'write');
+    if (count < 0) throw systemError(this.#koffi, 'write');
     return count;
   }
 
@@ -118,7 +117,8 @@ export class DirectCalls {
   }
 }
 
-function systemError(errno: number, syscall: string): NodeJS.ErrnoException {
-  const code = getSystemErrorName(-errno);
-  return Object.assign(new Error(`${code}, ${syscall}`), { errno: -errno, code, syscall });
+function systemError(koffi: Koffi, syscall: string): NodeJS.ErrnoException {
+  const errno = -koffi.errno();
+  const code = lastErrorName(koffi);
+  return Object.assign(new Error(`${code}, ${syscall}`), { errno, code, syscall });
 }

@@ -4,17 +4,9 @@
  */
 
 import fs from 'node:fs';
-import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import { getSystemErrorName } from 'node:util';
+import { type Koffi, lastErrorName, requireKoffi } from '../common/koffi.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
-
-/** The part of the package that is used: it is optional, and this program is built without it too. */
-interface Koffi {
-  load(library: null): { func(prototype: string): (...args: unknown[]) => number };
-  address(buffer: Buffer): bigint;
-  errno(): number;
-}
 
 export interface DescriptorChannel {
   /** The sender's end, to be inherited by its process. */
@@ -44,14 +36,14 @@ const MSG_CMSG_CLOEXEC = 0x40000000;
  * @throws Qcow2fsError MOUNT, with how to get koffi.
  */
 export function loadDescriptorChannels(): () => DescriptorChannel {
-  const koffi = loadKoffi();
+  const koffi = findKoffi();
   const libc = koffi.load(null);
   const socketpair = libc.func('int socketpair(int, int, int, _Out_ int *)');
   const recvmsg = libc.func('intptr_t recvmsg(int, void *, int)');
   return () => {
     const ends: number[] = [0, 0];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) {
-      throw new Qcow2fsError('MOUNT', `no socket can be made: ${getSystemErrorName(-koffi.errno())}`);
+      throw new Qcow2fsError('MOUNT', `no socket can be made: ${lastErrorName(koffi)}`);
     }
     const [senderFd = -1, receiverFd = -1] = ends;
     return {
@@ -65,9 +57,9 @@ export function loadDescriptorChannels(): () => DescriptorChannel {
   };
 }
 
-function loadKoffi(): Koffi {
+function findKoffi(): Koffi {
   try {
-    return createRequire(import.meta.url)('koffi') as Koffi;
+    return requireKoffi();
   } catch (cause) {
     const [reason] = messageOf(cause).split('\n', 1);
     const folder = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');

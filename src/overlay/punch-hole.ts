@@ -8,8 +8,7 @@
  */
 
 import { spawnSync } from 'node:child_process';
-import { getSystemErrorName } from 'node:util';
-import { loadKoffi } from '../common/koffi.ts';
+import { lastErrorName, loadKoffi } from '../common/koffi.ts';
 import { messageOf } from '../errors.ts';
 
 /**
@@ -50,7 +49,7 @@ export function loadLibraryPuncher(): HolePuncher | undefined {
   return (fd, offset, length) => {
     for (;;) {
       if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length) === 0) return PUNCHED;
-      const code = getSystemErrorName(-koffi.errno());
+      const code = lastErrorName(koffi);
       if (code === 'EINTR') continue;
       return { kind: UNSUPPORTED_CODES.includes(code) ? 'unsupported' : 'failed', reason: code };
     }

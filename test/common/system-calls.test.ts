@@ -3,6 +3,7 @@ import path from 'node:path';
 import { expect, test, vi } from 'vitest';
 import { DirectCalls } from '../../src/common/direct-calls.ts';
 import { allowDirectCalls, hasStamps, readFile, writeFile } from '../../src/common/system-calls.ts';
+import { allowedCpus } from '../support/allowed-cpus.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 
 /** More calls than it takes until the C library is called directly. */
@@ -88,19 +89,14 @@ test('direct calls see the stamps that Node sees', () => {
 
 test('a thread is bound to CPUs', () => {
   const calls = load();
-  const allowed = () => /^Cpus_allowed_list:\t(.*)$/m.exec(fs.readFileSync('/proc/thread-self/status', 'utf8'))?.[1];
-  const usual = allowed() ?? expect.unreachable('/proc does not tell');
-  const cpus = usual.split(',').flatMap((range) => {
-    const [first = 0, last = first] = range.split('-').map(Number);
-    return Array.from({ length: last - first + 1 }, (_, index) => first + index);
-  });
-  const last = cpus.at(-1) ?? 0;
+  const usual = allowedCpus('thread-self');
+  const last = usual.at(-1) ?? 0;
   expect(calls.setCpus([last])).toBe(true);
-  expect(allowed()).toBe(String(last));
+  expect(allowedCpus('thread-self')).toEqual([last]);
   // This machine has not so many.
   expect(calls.setCpus([8191])).toBe(false);
-  expect(calls.setCpus(cpus)).toBe(true);
-  expect(allowed()).toBe(usual);
+  expect(calls.setCpus(usual)).toBe(true);
+  expect(allowedCpus('thread-self')).toEqual(usual);
 });
 
 test('a thread that calls often gets the same bytes, stamps and errors as before', () => {

@@ -3,6 +3,7 @@ import path from 'node:path';
 import { expect, test } from 'vitest';
 import { unmount } from '../../src/daemon/stop-mount.ts';
 import { createEncryptedImage } from '../oracle/encrypted.ts';
+import { allowedCpus } from '../support/allowed-cpus.ts';
 import { QCOW2FS } from '../support/mounted-image.ts';
 import { runCommand } from '../support/run-command.ts';
 import { daemonOf, makeImage, withPlace } from './mounting.ts';
@@ -82,13 +83,4 @@ function boundThreads(mountpoint: string, cpuCount: number): number[][] {
 function threadsOf(mountpoint: string): number[][] {
   const pid = daemonOf(mountpoint);
   return fs.readdirSync(`/proc/${pid}/task`).map((thread) => allowedCpus(`${pid}/task/${thread}`));
-}
-
-/** The CPUs that a process or a thread may use; this test needs no more than lists such as `0-1` or `0,2`. */
-function allowedCpus(process: string): number[] {
-  const list = /^Cpus_allowed_list:\s*(\S+)$/m.exec(fs.readFileSync(`/proc/${process}/status`, 'utf8'))?.[1] ?? '';
-  return list.split(',').flatMap((range) => {
-    const [first = 0, last = first] = range.split('-').map(Number);
-    return Array.from({ length: last - first + 1 }, (_, index) => first + index);
-  });
 }
