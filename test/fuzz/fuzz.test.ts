@@ -7,8 +7,8 @@ import { tryCommand } from '../support/run-command.ts';
 
 const FUZZER = path.resolve(import.meta.dirname, 'fuzz.mjs');
 
-/** A minute on an idle machine with two processors. */
-const MAX_RUN_MS = 300_000;
+/** Two or three minutes on an idle machine with two processors, and longer beside other tests. */
+const MAX_RUN_MS = 900_000;
 
 test(
   '20,000 damaged images end in bytes or errors',
@@ -22,5 +22,5 @@ test(
       output: expect.stringMatching(/^fuzz: 20000 cases, seed 1, .* 0 findings;/),
     });
   },
-  2 * MAX_RUN_MS,
+  MAX_RUN_MS + 60_000,
 );
