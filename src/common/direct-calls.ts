@@ -1,6 +1,6 @@
 /** System calls through the C library itself, by the optional package koffi: at about half the cost of those of Node's `fs`. */
 
-import { type Koffi, lastErrorName, loadKoffi } from './koffi.ts';
+import { type Koffi, lastError, loadKoffi } from './koffi.ts';
 
 /** include/uapi/linux/fcntl.h, include/uapi/linux/stat.h */
 const AT_EMPTY_PATH = 0x1000;
@@ -66,7 +66,7 @@ export class DirectCalls {
 
   /**
    * write(2).
-   * @throws a system error, as those of `fs`.
+   * @throws a system error with the code, the errno and the syscall that those of `fs` have.
    */
   write(fd: number, source: Buffer, length: number): number {
     const count = this.#write(fd, this.#addressOf(source), length);
@@ -118,7 +118,6 @@ export class DirectCalls {
 }
 
 function systemError(koffi: Koffi, syscall: string): NodeJS.ErrnoException {
-  const errno = -koffi.errno();
-  const code = lastErrorName(koffi);
+  const { errno, code } = lastError(koffi);
   return Object.assign(new Error(`${code}, ${syscall}`), { errno, code, syscall });
 }

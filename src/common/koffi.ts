@@ -6,7 +6,10 @@ import { getSystemErrorName } from 'node:util';
 /** The part of the package that is used: this program is built without it too. */
 export interface Koffi {
   /** null is this process itself, with the C library. */
-  load(library: string | null): { func(prototype: string): (...args: unknown[]) => number };
+  /** What is not a number (a buffer, for one) has to be said where the function is found. */
+  load(library: string | null): {
+    func<Args extends unknown[] = number[]>(prototype: string): (...args: Args) => number;
+  };
   errno(): number;
   /** Bytes of a C type. */
   sizeof(type: string): number;
@@ -28,7 +31,8 @@ export function loadKoffi(): Koffi | undefined {
   }
 }
 
-/** Why the last call failed, such as `ENOENT`; to be asked before anything else is called. */
-export function lastErrorName(koffi: Koffi): string {
-  return getSystemErrorName(-koffi.errno());
+/** Why the last call failed: its errno, negative as in system errors of Node.js, and the name of it, such as `ENOENT`. */
+export function lastError(koffi: Koffi): { readonly errno: number; readonly code: string } {
+  const errno = -koffi.errno();
+  return { errno, code: getSystemErrorName(errno) };
 }

@@ -25,6 +25,7 @@ let library: DirectCalls | undefined;
 export function allowDirectCalls(onLoaded?: (calls: DirectCalls) => void): void {
   mayLoad = true;
   tellLoaded = onLoaded;
+  if (library !== undefined) onLoaded?.(library);
 }
 
 /**

@@ -3,6 +3,7 @@
 import fs from 'node:fs';
 import { parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { warn } from '../common/logging.ts';
+import { allowDirectCalls } from '../common/system-calls.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import type { FileSystem } from '../filesystem/file-system.ts';
 import { Exchange } from '../fuse/exchange.ts';
@@ -10,7 +11,7 @@ import { runSessionLoop } from '../fuse/session-loop.ts';
 import { WorkerControl } from '../fuse/worker-control.ts';
 import type { ServedImages } from './served-images.ts';
 import type { Generation, WorkerData, WorkerMessage } from './worker-messages.ts';
-import { placeThisWorker } from './worker-placement.ts';
+import { workerPlacement } from './worker-placement.ts';
 
 const MAIN_PATIENCE_MS = 30_000;
 
@@ -40,7 +41,7 @@ export function serve(data: WorkerData, createFileSystem: (served: ServedImages)
   exchange.renewFileSystem = (patienceMs) => control.awaitAnnouncement(slot, patienceMs) && renew();
   control.enter(slot, generation.number);
   // In the loop, the thread sits in read(2), and ends by the end of the mount.
-  placeThisWorker(slot);
+  allowDirectCalls(workerPlacement(slot));
   const end = runSessionLoop(fd, exchange, control, slot, {
     onInitialized: (outcome) => post({ type: 'initialized', outcome }),
     onLastWorkerBusy: () => post({ type: 'growth-wanted' }),

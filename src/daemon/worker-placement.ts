@@ -13,35 +13,41 @@ import fs from 'node:fs';
 import { onFirstComputation } from '../common/computation.ts';
 import type { DirectCalls } from '../common/direct-calls.ts';
 import { createLogger } from '../common/logging.ts';
-import { allowDirectCalls } from '../common/system-calls.ts';
 import { START_WORKER_COUNT } from '../fuse/worker-control.ts';
 
 const log = createLogger('daemon');
 
+type CpuCalls = Pick<DirectCalls, 'setCpus'>;
+
 /**
- * For the thread of the worker in `slot`, which nobody ends from outside from now on. It gets a CPU of its own where there are as many
- * as workers at the start, once it calls the C library directly; it keeps it until it computes.
+ * For the thread of the worker in `slot`: returns what gives it a CPU of its own, where there are as many as workers at the start,
+ * until it computes.
  */
-export function placeThisWorker(slot: number): void {
+export function workerPlacement(slot: number, readCpus = allowedCpus): (calls: CpuCalls) => void {
   let computes = false;
   let release: (() => void) | undefined;
   onFirstComputation(() => {
     computes = true;
     release?.();
   });
-  allowDirectCalls((calls) => {
-    if (!computes) release = bind(calls, slot);
-  });
+  return (calls) => {
+    if (!computes) release = bind(calls, slot, readCpus);
+  };
 }
 
 /** Returns what gives the thread all its CPUs back, or undefined if it keeps them. */
-function bind(calls: DirectCalls, slot: number): (() => void) | undefined {
-  const cpus = allowedCpus();
+function bind(calls: CpuCalls, slot: number, readCpus: () => number[]): (() => void) | undefined {
+  const cpus = readCpus();
   const cpu = cpus[slot];
   if (cpus.length !== START_WORKER_COUNT || cpu === undefined) return undefined;
   const isBound = calls.setCpus([cpu]);
   log('worker %d: CPU %d, %s', slot, cpu, isBound ? 'bound' : 'not bound');
-  return isBound ? () => calls.setCpus(cpus) : undefined;
+  if (!isBound) return undefined;
+  return () => {
+    // Otherwise somebody has put it elsewhere since, and it stays there.
+    const isReleased = readCpus().join() === String(cpu) && calls.setCpus(cpus);
+    log('worker %d computes: %s', slot, isReleased ? 'no longer bound' : 'stays where it is');
+  };
 }
 
 /** The CPUs that this thread may use, from a list such as `0-3,8`; empty where /proc does not tell. */

@@ -36,14 +36,19 @@ export function readDevice(fd: number, buffer: Buffer): number {
   }
 }
 
-/** Writes a reply. False when the kernel finds it malformed: the request then still waits for another reply. */
+/** Nobody waits for the reply any more, as the caller was killed; the others: the mount ended, which the next read tells as well. */
+const UNWANTED = ['ENOENT', 'ENODEV', 'ECONNABORTED', 'EPERM'];
+
+/**
+ * Writes a reply. False when the kernel does not take it. With a header that is malformed (EINVAL), or that could not be copied, the
+ * request then still waits for another reply; with a body of another size than it expects, also EINVAL, the kernel has ended
+ * the request with EIO, and another reply is ENOENT (fuse_dev_do_write in fs/fuse/dev.c).
+ */
 export function writeDevice(fd: number, reply: Buffer, length: number): boolean {
   try {
     writeFile(fd, reply, length);
     return true;
   } catch (error) {
-    // ENOENT: nobody waits for this reply any more (caller killed, connection aborted).
-    // ENODEV, ECONNABORTED, EPERM: the mount ended meanwhile, which the next read tells as well.
-    return systemCodeOf(error) !== 'EINVAL';
+    return UNWANTED.includes(systemCodeOf(error) ?? '');
   }
 }

@@ -5,7 +5,7 @@
 
 import fs from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { type Koffi, lastErrorName, requireKoffi } from '../common/koffi.ts';
+import { type Koffi, lastError, requireKoffi } from '../common/koffi.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
 
 export interface DescriptorChannel {
@@ -38,12 +38,12 @@ const MSG_CMSG_CLOEXEC = 0x40000000;
 export function loadDescriptorChannels(): () => DescriptorChannel {
   const koffi = findKoffi();
   const libc = koffi.load(null);
-  const socketpair = libc.func('int socketpair(int, int, int, _Out_ int *)');
-  const recvmsg = libc.func('intptr_t recvmsg(int, void *, int)');
+  const socketpair = libc.func<[number, number, number, number[]]>('int socketpair(int, int, int, _Out_ int *)');
+  const recvmsg = libc.func<[number, Buffer, number]>('intptr_t recvmsg(int, void *, int)');
   return () => {
     const ends: number[] = [0, 0];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) {
-      throw new Qcow2fsError('MOUNT', `no socket can be made: ${lastErrorName(koffi)}`);
+      throw new Qcow2fsError('MOUNT', `no socket can be made: ${lastError(koffi).code}`);
     }
     const [senderFd = -1, receiverFd = -1] = ends;
     return {
@@ -77,7 +77,11 @@ function findKoffi(): Koffi {
  *     struct msghdr  name@0 namelen@8 iov@16 iovlen@24 control@32 controllen@40 flags@48
  *     struct cmsghdr len@0 level@8 type@12, data@16
  */
-function receive(koffi: Koffi, recvmsg: (...args: unknown[]) => number, fd: number): number | undefined {
+function receive(
+  koffi: Koffi,
+  recvmsg: (fd: number, message: Buffer, flags: number) => number,
+  fd: number,
+): number | undefined {
   const data = Buffer.alloc(8);
   const vector = Buffer.alloc(16);
   const control = Buffer.alloc(24);

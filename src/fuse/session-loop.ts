@@ -62,7 +62,7 @@ function readRequest(fd: number, request: Buffer): number {
 
 function writeReply(fd: number, exchange: Exchange, replyBytes: number): void {
   if (writeDevice(fd, exchange.reply, replyBytes)) return;
-  // The kernel found the reply malformed and waits for another one.
+  // The kernel may still wait for another one.
   warn(`the kernel refused the reply to a request with opcode ${requestOpcode(exchange.request)}`);
   writeDevice(fd, exchange.reply, replyWithError(exchange, ERRNO.EIO));
 }

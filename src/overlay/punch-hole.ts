@@ -8,7 +8,7 @@
  */
 
 import { spawnSync } from 'node:child_process';
-import { lastErrorName, loadKoffi } from '../common/koffi.ts';
+import { lastError, loadKoffi } from '../common/koffi.ts';
 import { messageOf } from '../errors.ts';
 
 /**
@@ -49,7 +49,7 @@ export function loadLibraryPuncher(): HolePuncher | undefined {
   return (fd, offset, length) => {
     for (;;) {
       if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length) === 0) return PUNCHED;
-      const code = lastErrorName(koffi);
+      const { code } = lastError(koffi);
       if (code === 'EINTR') continue;
       return { kind: UNSUPPORTED_CODES.includes(code) ? 'unsupported' : 'failed', reason: code };
     }

@@ -1,7 +1,9 @@
 import fs from 'node:fs';
 import path from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, type TestContext, test, vi } from 'vitest';
+import { noteComputation } from '../../src/common/computation.ts';
 import { unmount } from '../../src/daemon/stop-mount.ts';
+import { workerPlacement } from '../../src/daemon/worker-placement.ts';
 import { createEncryptedImage } from '../oracle/encrypted.ts';
 import { allowedCpus } from '../support/allowed-cpus.ts';
 import { QCOW2FS } from '../support/mounted-image.ts';
@@ -11,26 +13,24 @@ import { daemonOf, makeImage, withPlace } from './mounting.ts';
 const WORKER_COUNT = 2;
 const PASSPHRASE = 'correct horse';
 
-test('each worker has its own CPU while there are as many and it does not compute', () =>
+test('each worker has its own CPU while there are as many and it does not compute', (context) =>
   withPlace(async ({ folder, mountpoint }) => {
-    const cpus = cpusForTest(WORKER_COUNT);
-    if (cpus === undefined) return;
+    const cpus = skipWithoutCpus(context, WORKER_COUNT);
     const image = makeImage(folder);
     const compressed = Array.from({ length: 48 }, (_, cluster) => `write -q -c -P 0x62 ${1024 + 64 * cluster}k 64k`);
     runCommand('qemu-io', ['-f', 'qcow2', ...compressed.flatMap((write) => ['-c', write]), image]);
     mountOn(cpus, [image, mountpoint]);
     expect(boundThreads(mountpoint, WORKER_COUNT)).toEqual([]);
     readInSmallSteps(mountpoint);
-    expect(boundThreads(mountpoint, WORKER_COUNT).flat().sort()).toEqual(cpus);
+    expect(boundThreads(mountpoint, WORKER_COUNT).sort()).toEqual(cpus.map((cpu) => [cpu]).sort());
     readDirectly(mountpoint, ['bs=64k', 'skip=16']);
     expect(boundThreads(mountpoint, WORKER_COUNT)).toEqual([]);
     await unmount(mountpoint);
   }));
 
-test('workers that decrypt run where the scheduler likes', () =>
+test('workers that decrypt run where the scheduler likes', (context) =>
   withPlace(async ({ folder, mountpoint }) => {
-    const cpus = cpusForTest(WORKER_COUNT);
-    if (cpus === undefined) return;
+    const cpus = skipWithoutCpus(context, WORKER_COUNT);
     const image = path.join(folder, 'disk.qcow2');
     const passphrase = path.join(folder, 'passphrase');
     fs.writeFileSync(passphrase, PASSPHRASE);
@@ -42,23 +42,37 @@ test('workers that decrypt run where the scheduler likes', () =>
     await unmount(mountpoint);
   }));
 
-test('workers are not bound where there are fewer CPUs', () =>
-  withPlace(async ({ folder, mountpoint }) => {
-    const cpus = cpusForTest(1) ?? [];
-    mountOn(cpus, [makeImage(folder), mountpoint]);
-    readInSmallSteps(mountpoint);
-    const threads = threadsOf(mountpoint);
-    expect(threads.length).toBeGreaterThan(WORKER_COUNT);
-    expect(threads).toEqual(threads.map(() => cpus));
-    await unmount(mountpoint);
-  }));
+test.each([[[4]], [[4, 9, 10]]])('a worker is not bound where the machine gives it %j', (cpus) => {
+  const calls = { setCpus: vi.fn(() => true) };
+  workerPlacement(0, () => cpus)(calls);
+  noteComputation();
+  expect(calls.setCpus).not.toHaveBeenCalled();
+});
 
-/** undefined, which is told, if the machine has less of them. */
-function cpusForTest(count: number): number[] | undefined {
+test('a worker that computes already is not bound', () => {
+  const calls = { setCpus: vi.fn(() => true) };
+  const place = workerPlacement(0, () => [4, 9]);
+  noteComputation();
+  place(calls);
+  expect(calls.setCpus).not.toHaveBeenCalled();
+});
+
+test.each([
+  ['gets all CPUs back', [9], [[[9]], [[4, 9]]]],
+  ['stays where somebody else has put it', [4], [[[9]]]],
+])('a worker that begins to compute %s', (_, cpusLater, expected) => {
+  const calls = { setCpus: vi.fn(() => true) };
+  const readCpus = vi.fn(() => cpusLater).mockReturnValueOnce([4, 9]);
+  workerPlacement(1, readCpus)(calls);
+  noteComputation();
+  noteComputation();
+  expect(calls.setCpus.mock.calls).toEqual(expected);
+});
+
+function skipWithoutCpus({ skip }: TestContext, count: number): number[] {
   const cpus = allowedCpus('self');
-  if (cpus.length >= count) return cpus.slice(0, count);
-  console.log(`skipped: this machine gives ${cpus.length} CPUs, not ${count}`);
-  return undefined;
+  if (cpus.length < count) skip(`this machine gives ${cpus.length} CPUs, not ${count}`);
+  return cpus.slice(0, count);
 }
 
 function mountOn(cpus: readonly number[], args: readonly string[]): void {
