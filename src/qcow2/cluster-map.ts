@@ -13,6 +13,7 @@ import {
   compressedBytes,
   compressedOffset,
   entryOffset,
+  hasCluster,
   isCompressedEntry,
   isCopiedEntry,
   isZeroEntry,
@@ -118,8 +119,8 @@ export class ClusterMap {
     if (at < 0) return -1;
     const { pool } = this.#slices;
     const high = pool.readUInt32BE(at);
-    const hostOffset = entryOffset(high, pool.readUInt32BE(at + 4));
-    return this.#isAllocated(hostOffset, high) ? hostOffset : -1;
+    const low = pool.readUInt32BE(at + 4);
+    return hasCluster(high, low, this.#file) ? entryOffset(high, low) : -1;
   }
 
   /** As `lookup`, but ends at the end of the L2 table. */
@@ -268,7 +269,7 @@ export class ClusterMap {
     }
   }
 
-  /** Offset 0 is the header, and so no cluster; in a data file it is one, which QCOW_OFLAG_COPIED (bit 63) tells. */
+  /** `hasCluster`, of an entry that does not read as zeros, or has subclusters. */
   #isAllocated(hostOffset: number, high: number): boolean {
     return hostOffset !== 0 || (this.#file.hasDataFile && isCopiedEntry(high));
   }

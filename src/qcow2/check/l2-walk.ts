@@ -5,6 +5,7 @@ import {
   compressedBytes,
   compressedOffset,
   entryOffset,
+  hasCluster,
   hasReservedL2Bits,
   isCompressedEntry,
   isCopiedEntry,
@@ -114,7 +115,7 @@ export class L2Walk {
       this.#tell('zero-flag', at, () => 'the zero flag is set in an image of version 2');
     }
     const offset = entryOffset(high, low);
-    if (offset === 0 && !(hasDataFile && isCopiedEntry(high) && (file.hasExtendedL2 || !isZeroEntry(low)))) {
+    if (!hasCluster(high, low, file)) {
       if (allocationBits !== 0) {
         this.#tell('invalid-entry', at, () => 'subclusters are allocated, but the entry has no cluster');
       }

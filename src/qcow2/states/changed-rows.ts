@@ -5,7 +5,15 @@
 
 import type { Qcow2Metadata } from '../open-qcow2.ts';
 import type { L2Rows, Rows } from './l2-rows.ts';
-import { RAW_COMPRESSED, RAW_COPIED, RAW_OFFSET_HIGH, RAW_OFFSET_LOW, RAW_ZERO, swapWord } from './raw-entries.ts';
+import {
+  meaninglessBits,
+  RAW_COMPRESSED,
+  RAW_COPIED,
+  RAW_OFFSET_HIGH,
+  RAW_OFFSET_LOW,
+  RAW_ZERO,
+  swapWord,
+} from './raw-entries.ts';
 
 /** The rows of one of the two states, and the size of its disk. */
 export interface ComparedRows {
@@ -30,12 +38,17 @@ export class ChangedRows {
   readonly #rows: L2Rows;
   readonly #clusterBytes: number;
   readonly #hasBacking: boolean;
+  readonly #comparedBits: number;
+  /** Of the first word: what makes an offset of 0 a cluster all the same. */
+  readonly #placeBits: number;
 
-  constructor(rows: L2Rows, { clusterBytes, backingName }: Qcow2Metadata) {
+  constructor(rows: L2Rows, file: Qcow2Metadata) {
     this.#rows = rows;
-    this.#clusterBytes = clusterBytes;
+    this.#clusterBytes = file.clusterBytes;
     // What is not allocated then need not read as zeros.
-    this.#hasBacking = backingName !== undefined;
+    this.#hasBacking = file.backingName !== undefined;
+    this.#comparedBits = ~meaninglessBits(file);
+    this.#placeBits = file.hasDataFile ? RAW_OFFSET_HIGH | RAW_COPIED : RAW_OFFSET_HIGH;
   }
 
   /** Behind the end of the shorter disk are zeros, as for `qemu-img compare`. */
@@ -67,7 +80,7 @@ export class ChangedRows {
     let a = (one.at + first * one.stepBytes) / 4;
     let b = (other.at + first * other.stepBytes) / 4;
     for (let row = first; row < end; row++) {
-      if (!isSameEntry(words, a, b, wordCount)) {
+      if (!isSameEntry(words, a, b, wordCount, this.#comparedBits)) {
         const changed = entryBytes === 8 ? this.#changedCluster(a, b) : this.#changedSubclusters(a, b);
         const start = guestOffset + row * clusterBytes;
         if (changed === ALL) onChange(Math.max(start, from), Math.min(start + clusterBytes, to));
@@ -84,10 +97,16 @@ export class ChangedRows {
     const [highA, lowA] = [words[a] ?? 0, words[a + 1] ?? 0];
     const [highB, lowB] = [words[b] ?? 0, words[b + 1] ?? 0];
     const isCompressed = ((highA | highB) & RAW_COMPRESSED) !== 0;
-    const holdsA = holdsData(highA, lowA);
-    if (holdsA !== holdsData(highB, lowB)) return ALL;
+    const holdsA = this.#holdsData(highA, lowA);
+    if (holdsA !== this.#holdsData(highB, lowB)) return ALL;
     if (holdsA) return isCompressed || !isSamePlace(highA, lowA, highB, lowB) ? ALL : 0;
     return this.#hasBacking && ((lowA ^ lowB) & RAW_ZERO) !== 0 ? ALL : 0;
+  }
+
+  /** Of an entry without subclusters. See `hasCluster`. */
+  #holdsData(high: number, low: number): boolean {
+    if ((high & RAW_COMPRESSED) !== 0) return true;
+    return (low & RAW_ZERO) === 0 && ((high & this.#placeBits) | (low & RAW_OFFSET_LOW)) !== 0;
   }
 
   /** A bit for each subcluster: of the high half of the bitmap those that are zeros, of the low half those that hold data. */
@@ -114,18 +133,12 @@ export class ChangedRows {
   }
 }
 
-/** Of an entry without subclusters. */
-function holdsData(high: number, low: number): boolean {
-  if ((high & RAW_COMPRESSED) !== 0) return true;
-  return (low & RAW_ZERO) === 0 && ((high & RAW_OFFSET_HIGH) | (low & RAW_OFFSET_LOW)) !== 0;
-}
-
 function isSamePlace(highA: number, lowA: number, highB: number, lowB: number): boolean {
   return (((highA ^ highB) & RAW_OFFSET_HIGH) | ((lowA ^ lowB) & RAW_OFFSET_LOW)) === 0;
 }
 
-function isSameEntry(words: Int32Array, a: number, b: number, wordCount: number): boolean {
+function isSameEntry(words: Int32Array, a: number, b: number, wordCount: number, comparedBits: number): boolean {
   if (words[a + 1] !== words[b + 1]) return false;
-  if ((((words[a] ?? 0) ^ (words[b] ?? 0)) & ~RAW_COPIED) !== 0) return false;
+  if ((((words[a] ?? 0) ^ (words[b] ?? 0)) & comparedBits) !== 0) return false;
   return wordCount === 2 || (words[a + 2] === words[b + 2] && words[a + 3] === words[b + 3]);
 }

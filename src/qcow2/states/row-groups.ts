@@ -4,11 +4,18 @@
  */
 
 import type { Qcow2Metadata } from '../open-qcow2.ts';
-import { compressedBytes, compressedOffset, entryOffset, isCompressedEntry } from '../wire/table-entries.ts';
+import {
+  type ClusterPlaces,
+  compressedBytes,
+  compressedOffset,
+  entryOffset,
+  hasCluster,
+  isCompressedEntry,
+} from '../wire/table-entries.ts';
 import type { WorkLimit } from '../work-limit.ts';
 import type { Column } from './column.ts';
 import type { L2Rows } from './l2-rows.ts';
-import { RAW_COPIED, swapWord } from './raw-entries.ts';
+import { meaninglessBits, swapWord } from './raw-entries.ts';
 
 /**
  * Called for each cluster that a row refers to: with the states that do, how many of them are chosen, and the only one if there is
@@ -32,6 +39,8 @@ interface Group {
 }
 
 const NO_GROUP = -1;
+/** `Group.hostOffset` of an entry that refers to nothing: 0 is a cluster of a data file. */
+const NO_CLUSTER = -1;
 
 export class RowGroups {
   /** For each table: bytes that it refers to; those that only its state holds; whole clusters among these. */
@@ -44,6 +53,8 @@ export class RowGroups {
   readonly #rows: L2Rows;
   readonly #clusterBytes: number;
   readonly #clusterBits: number;
+  readonly #places: ClusterPlaces;
+  readonly #ignoredBits: number;
   readonly #limit: WorkLimit;
   readonly #groups: Group[] = [];
   #groupOf = new Int32Array(0);
@@ -52,10 +63,12 @@ export class RowGroups {
   #stateCount = 0;
   #chosenCount = 0;
 
-  constructor(rows: L2Rows, { clusterBytes, header }: Qcow2Metadata, limit: WorkLimit) {
+  constructor(rows: L2Rows, file: Qcow2Metadata, limit: WorkLimit) {
     this.#rows = rows;
-    this.#clusterBytes = clusterBytes;
-    this.#clusterBits = header.clusterBits;
+    this.#clusterBytes = file.clusterBytes;
+    this.#clusterBits = file.header.clusterBits;
+    this.#places = file;
+    this.#ignoredBits = meaninglessBits(file);
     this.#limit = limit;
   }
 
@@ -90,13 +103,14 @@ export class RowGroups {
     const { tableCount } = column;
     const base = this.#rows.rows(0).at / 4;
     const tableWords = this.#rows.rows(1).at / 4 - base;
+    const comparedBits = ~this.#ignoredBits;
     for (let row = 0; row < rowCount; row++) {
       const first = base + (row * entryBytes) / 4;
-      const high = (words[first] ?? 0) & ~RAW_COPIED;
+      const high = (words[first] ?? 0) & comparedBits;
       const low = words[first + 1] ?? 0;
       let isUniform = true;
       for (let table = 1, at = first + tableWords; table < tableCount; table++, at += tableWords) {
-        if (((words[at] ?? 0) & ~RAW_COPIED) === high && words[at + 1] === low) continue;
+        if (((words[at] ?? 0) & comparedBits) === high && words[at + 1] === low) continue;
         isUniform = false;
         break;
       }
@@ -111,7 +125,7 @@ export class RowGroups {
   #addUniform({ tableCount, anyState }: Column, at: number, onReferences: OnReferences): void {
     const group = this.#group(0);
     this.#decode(at, group);
-    if (group.hostOffset === 0) return;
+    if (group.hostOffset === NO_CLUSTER) return;
     const bytes = group.storedBytes || this.#clusterBytes;
     for (let table = 0; table < tableCount; table++) this.#refer(table, bytes);
     this.#hold(0, this.#stateCount, this.#chosenCount, group.storedBytes);
@@ -146,7 +160,7 @@ export class RowGroups {
     const candidate = this.#group(this.#groupCount);
     this.#decode(at, candidate);
     const { hostOffset, storedBytes } = candidate;
-    if (hostOffset === 0) return NO_GROUP;
+    if (hostOffset === NO_CLUSTER) return NO_GROUP;
     for (let index = 0; index < this.#groupCount; index++) {
       const group = this.#group(index);
       if (group.hostOffset === hostOffset && (group.storedBytes === 0) === (storedBytes === 0)) return index;
@@ -159,20 +173,28 @@ export class RowGroups {
   #group(index: number): Group {
     let group = this.#groups[index];
     if (group === undefined) {
-      group = { hostOffset: 0, storedBytes: 0, stateCount: 0, chosenCount: 0, anyTable: 0 };
+      group = { hostOffset: NO_CLUSTER, storedBytes: 0, stateCount: 0, chosenCount: 0, anyTable: 0 };
       this.#groups[index] = group;
     }
     return group;
   }
 
-  /** `at`: its first word. `hostOffset` is 0 for an entry that refers to nothing. A cluster that reads as zeros but has its place still takes it. */
+  /** `at`: its first word. A cluster that reads as zeros but has its place still takes it. */
   #decode(at: number, into: Group): void {
     const { words } = this.#rows;
     const high = swapWord(words[at] ?? 0);
     const low = swapWord(words[at + 1] ?? 0) >>> 0;
-    const isCompressed = isCompressedEntry(high);
-    into.hostOffset = isCompressed ? compressedOffset(high, low, this.#clusterBits) : entryOffset(high, low);
-    into.storedBytes = isCompressed ? compressedBytes(high, low, this.#clusterBits) : 0;
+    if (!isCompressedEntry(high)) {
+      into.hostOffset = hasCluster(high, low, this.#places) ? entryOffset(high, low) : NO_CLUSTER;
+      into.storedBytes = 0;
+    } else if (this.#places.hasDataFile) {
+      // No such image may have one: neither of the two files has a place for it.
+      into.hostOffset = NO_CLUSTER;
+      into.storedBytes = 0;
+    } else {
+      into.hostOffset = compressedOffset(high, low, this.#clusterBits);
+      into.storedBytes = compressedBytes(high, low, this.#clusterBits);
+    }
   }
 
   #refer(table: number, bytes: number): void {

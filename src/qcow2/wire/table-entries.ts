@@ -54,6 +54,22 @@ export function isZeroEntry(low: number): boolean {
   return (low & 1) !== 0;
 }
 
+/** What decides whether a host offset of 0 is a cluster. */
+export interface ClusterPlaces {
+  readonly hasDataFile: boolean;
+  readonly hasExtendedL2: boolean;
+}
+
+/**
+ * Whether an entry that is not compressed has a cluster, which may read as zeros all the same. Offset 0 of the image is its header,
+ * and so no cluster; in an external data file it is one, which QCOW_OFLAG_COPIED tells ("Standard Cluster Descriptor"), but not
+ * below the zero flag (qcow2_get_cluster_type, block/qcow2.h).
+ */
+export function hasCluster(high: number, low: number, { hasDataFile, hasExtendedL2 }: ClusterPlaces): boolean {
+  if (((high & OFFSET_HIGH_MASK) | (low & OFFSET_LOW_MASK)) !== 0) return true;
+  return hasDataFile && isCopiedEntry(high) && (hasExtendedL2 || !isZeroEntry(low));
+}
+
 /** The byte offset of compressed data; may exceed what a file can hold, and 2^53, in a damaged image. */
 export function compressedOffset(high: number, low: number, clusterBits: number): number {
   const highBits = 62 - (clusterBits - 8) - 32;
