@@ -35,7 +35,7 @@ export class CompressedClusters {
    * Reads `length` bytes from byte `within` of the cluster whose compressed data starts at `hostOffset` and has
    * `storedBytes` bytes at most.
    * What is missing of the data is never taken for zeros: with them, an inflater makes garbage of the cluster.
-   * @throws Qcow2fsError PAST_END or DAMAGED when the data does not inflate to exactly one cluster; IO.
+   * @throws Qcow2fsError PAST_END or DAMAGED when the data does not inflate to a cluster; IO.
    */
   read(
     hostOffset: number,

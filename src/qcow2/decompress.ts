@@ -3,12 +3,13 @@
 import zlib from 'node:zlib';
 import { Qcow2fsError } from '../errors.ts';
 import { type DecompressFrame, loadLibraryZstd } from './library-zstd.ts';
-import { zstdFrameBytes } from './wire/zstd-frame.ts';
+import { inflateFirstCluster } from './overlong-deflate.ts';
+import { skippableFrameBytes, zstdFrameBytes } from './wire/zstd-frame.ts';
 
 /**
  * Inflates the data of one cluster. `stored` may have bytes behind the compressed stream: the descriptor counts whole
  * sectors. Returns exactly `clusterBytes` bytes.
- * @throws Error of any kind when the data does not give exactly one cluster.
+ * @throws Error of any kind when the data does not give a whole cluster; zstd also when it gives more.
  */
 export type Decompress = (stored: Buffer, clusterBytes: number) => Buffer;
 
@@ -20,12 +21,17 @@ const MAX_ZSTD_FRAMES = 1024;
 
 /** Raw deflate, as QEMU writes it (a window of 4 KiB, no zlib header). */
 export function inflateCluster(stored: Buffer, clusterBytes: number): Buffer {
-  const cluster = zlib.inflateRawSync(stored, {
-    chunkSize: clusterBytes + OUTPUT_SLACK_BYTES,
-    maxOutputLength: clusterBytes,
-    // QEMU accepts a stream whose end mark is missing if the cluster is full: so no error for an early end of input.
-    finishFlush: zlib.constants.Z_SYNC_FLUSH,
-  });
+  let cluster: Buffer;
+  try {
+    cluster = zlib.inflateRawSync(stored, {
+      chunkSize: clusterBytes + OUTPUT_SLACK_BYTES,
+      maxOutputLength: clusterBytes,
+      // QEMU accepts a stream whose end mark is missing if the cluster is full: so no error for an early end of input.
+      finishFlush: zlib.constants.Z_SYNC_FLUSH,
+    });
+  } catch {
+    return inflateFirstCluster(stored, clusterBytes);
+  }
   return requireWholeCluster(cluster, clusterBytes);
 }
 
@@ -34,10 +40,15 @@ export function decompressZstdCluster(stored: Buffer, clusterBytes: number): Buf
   const parts: Buffer[] = [];
   let filled = 0;
   let offset = 0;
-  while (filled < clusterBytes) {
-    if (parts.length === MAX_ZSTD_FRAMES) throw new Qcow2fsError('DAMAGED', `over ${MAX_ZSTD_FRAMES} zstd frames`);
+  for (let frame = 0; filled < clusterBytes; frame++) {
+    if (frame === MAX_ZSTD_FRAMES) throw new Qcow2fsError('DAMAGED', `over ${MAX_ZSTD_FRAMES} zstd frames`);
     const frameBytes = zstdFrameBytes(stored, offset);
-    if (frameBytes === undefined) throw new Qcow2fsError('DAMAGED', 'no whole zstd frame');
+    if (frameBytes === undefined) {
+      const skippedBytes = skippableFrameBytes(stored, offset);
+      if (skippedBytes === undefined) throw new Qcow2fsError('DAMAGED', 'no whole zstd frame');
+      offset += skippedBytes;
+      continue;
+    }
     const part = decompressZstdFrame(stored.subarray(offset, offset + frameBytes), clusterBytes - filled);
     parts.push(part);
     filled += part.length;

@@ -194,13 +194,12 @@ test('a deflate stream without an end mark is good if it fills the cluster', () 
   expect(read(disk, 0, CLUSTER)).toEqual(content);
 });
 
-test.each([
-  ['less than a cluster', CLUSTER - 1],
-  ['more than a cluster', CLUSTER + 1],
-])('compressed data of %s is damage', (_, length) => {
-  const stored = zlib.deflateRawSync(Buffer.alloc(length, 5), { windowBits: 12 });
+test('compressed data of less than a cluster is damage', () => {
+  const stored = zlib.deflateRawSync(Buffer.alloc(CLUSTER - 1, 5), { windowBits: 12 });
   const disk = openDisk({ l2: [compressedEntry(stored)], parts: [[DATA, stored]] });
-  expect(catchError(() => read(disk, 0, 1)).code).toBe('DAMAGED');
+  const error = catchError(() => read(disk, 0, 1));
+  expect(error.code).toBe('DAMAGED');
+  expect(error.message).toContain('it gives 65535 bytes, not a cluster of 65536');
 });
 
 test('the last sector of compressed data may lie past the end of the file', () => {

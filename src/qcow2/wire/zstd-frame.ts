@@ -4,13 +4,24 @@
  *
  * Frame: magic u32 LE 0xfd2fb528, frame header, blocks, optional checksum of 4 bytes.
  * Frame header descriptor: bits 0-1 dictionary id size, 2 checksum, 5 single segment, 6-7 content size.
+ * A skippable frame (section 3.1.2) gives nothing: magic u32 LE 0x184d2a50 to 0x184d2a5f, length u32 LE, as many bytes.
  * Block header, 3 bytes LE: bit 0 last block, bits 1-2 type (0 raw, 1 RLE, 2 compressed, 3 reserved), bits 3-23 size.
  */
 
 const ZSTD_MAGIC = 0xfd2fb528;
+const SKIPPABLE_MAGIC = 0x184d2a50;
+const SKIPPABLE_HEADER_BYTES = 8;
 const DICTIONARY_ID_BYTES = [0, 1, 2, 4] as const;
 const BLOCK_TYPE_RLE = 1;
 const BLOCK_TYPE_RESERVED = 3;
+
+/** Length in bytes of the skippable frame that starts at `offset`; undefined if there is none, or not all of it. */
+export function skippableFrameBytes(bytes: Buffer, offset: number): number | undefined {
+  if (offset + SKIPPABLE_HEADER_BYTES > bytes.length) return undefined;
+  if ((bytes.readUInt32LE(offset) & ~0xf) !== SKIPPABLE_MAGIC) return undefined;
+  const frameBytes = SKIPPABLE_HEADER_BYTES + bytes.readUInt32LE(offset + 4);
+  return offset + frameBytes <= bytes.length ? frameBytes : undefined;
+}
 
 /** Length in bytes of the frame that starts at `offset`, or undefined if there is no whole frame. */
 export function zstdFrameBytes(bytes: Buffer, offset: number): number | undefined {

@@ -1,0 +1,72 @@
+/**
+ * Raw deflate data that goes on behind a full cluster, with more data or with garbage. QEMU has room for one cluster, inflates until
+ * that is full, and takes it if nothing was wrong up to there (qcow2_zlib_decompress, block/qcow2-threads.c). zlib of Node.js gives
+ * nothing of data that is more than what there is room for, so that such a cluster takes some twenty attempts.
+ */
+
+import zlib from 'node:zlib';
+import { countGarbage } from '../common/external-garbage.ts';
+import { Qcow2fsError } from '../errors.ts';
+
+/** Above what the last byte of a prefix can give: 8 codes of one bit, each a match of 258 bytes (RFC 1951, section 3.2.5). */
+const MAX_BYTES_OF_ONE = 4096;
+
+/**
+ * The first `clusterBytes` bytes of data that gives more.
+ * @throws Error of any kind when zlib with room for one cluster would not fill it, or find damage on the way.
+ */
+export function inflateFirstCluster(stored: Buffer, clusterBytes: number): Buffer {
+  requireFullCluster(stored, clusterBytes);
+  const start = inflatePrefix(stored, shortestPrefix(stored, clusterBytes), clusterBytes);
+  if (start.length < clusterBytes) throw damaged(start.length, clusterBytes);
+  return start.subarray(0, clusterBytes);
+}
+
+/** Gives zlib a buffer of one cluster, as QEMU does, and forbids that it be filled: the error for that comes before any of the next one. */
+function requireFullCluster(stored: Buffer, clusterBytes: number): void {
+  countGarbage(clusterBytes);
+  try {
+    const { length } = inflate(stored, clusterBytes, clusterBytes - 1);
+    throw damaged(length, clusterBytes);
+  } catch (error) {
+    if (!isTooMuch(error)) throw error;
+  }
+}
+
+/** How many bytes it takes to fill the cluster. More of them never give less. */
+function shortestPrefix(stored: Buffer, clusterBytes: number): number {
+  let [tooShort, enough] = [0, stored.length];
+  while (enough - tooShort > 1) {
+    const middle = (tooShort + enough) >>> 1;
+    if (fillsCluster(stored, middle, clusterBytes)) enough = middle;
+    else tooShort = middle;
+  }
+  return enough;
+}
+
+/** What is wrong with the data lies behind the cluster. */
+function fillsCluster(stored: Buffer, prefixBytes: number, clusterBytes: number): boolean {
+  try {
+    return inflatePrefix(stored, prefixBytes, clusterBytes).length >= clusterBytes;
+  } catch {
+    return true;
+  }
+}
+
+function inflatePrefix(stored: Buffer, prefixBytes: number, clusterBytes: number): Buffer {
+  const roomBytes = clusterBytes + MAX_BYTES_OF_ONE;
+  countGarbage(roomBytes);
+  return inflate(stored.subarray(0, prefixBytes), roomBytes, roomBytes);
+}
+
+function inflate(stored: Buffer, chunkSize: number, maxOutputLength: number): Buffer {
+  return zlib.inflateRawSync(stored, { chunkSize, maxOutputLength, finishFlush: zlib.constants.Z_SYNC_FLUSH });
+}
+
+function isTooMuch(error: unknown): boolean {
+  return error instanceof RangeError && 'code' in error && error.code === 'ERR_BUFFER_TOO_LARGE';
+}
+
+function damaged(length: number, clusterBytes: number): Qcow2fsError {
+  return new Qcow2fsError('DAMAGED', `it gives ${length} bytes, not a cluster of ${clusterBytes}`);
+}
