@@ -33,7 +33,13 @@ import {
   QCOW2_EXT_MAGIC_DATA_FILE,
   QCOW2_EXT_MAGIC_FEATURE_TABLE,
 } from './wire/header-extensions.ts';
-import { type DISK_FORMATS, GUESS_BYTES, guessFormat } from './wire/other-formats.ts';
+import {
+  type DISK_FORMATS,
+  FOOTER_BYTES,
+  GUESS_BYTES,
+  guessFormat,
+  guessFormatByFooter,
+} from './wire/other-formats.ts';
 
 /** A checked header with what its extensions say: plain data, so that a worker thread can be given it. */
 export interface Qcow2Metadata {
@@ -113,8 +119,11 @@ function readHeader(storage: Storage): Header {
   }
   const version = count >= 8 ? bytes.readUInt32BE(4) : 0;
   if (count >= 8 && version !== 2 && version !== 3) {
-    const remedy = version === 1 ? '; convert it with qemu-img convert' : '';
-    throw new Qcow2fsError('NOT_QCOW2', `${storage.name} is qcow version ${version}, not 2 or 3${remedy}`, {
+    const reason =
+      version === 1
+        ? 'qcow version 1, which `qemu-img convert -O qcow2` converts'
+        : `qcow version ${version}, but only 2 and 3 are known`;
+    throw new Qcow2fsError('NOT_QCOW2', `${storage.name} is not a qcow2 image: ${reason}`, {
       data: { file: storage.name, version },
     });
   }
@@ -137,9 +146,21 @@ export function lookOf(storage: Storage, signatures?: typeof DISK_FORMATS): stri
   return guessFormat(head.subarray(0, storage.readUpTo(head, 0, GUESS_BYTES, 0)), signatures);
 }
 
+function lookOfEnd(storage: Storage): string | undefined {
+  const footer = Buffer.alloc(FOOTER_BYTES);
+  const position = storage.sizeBytes - FOOTER_BYTES;
+  if (position < 0 || storage.readUpTo(footer, 0, FOOTER_BYTES, position) < FOOTER_BYTES) return undefined;
+  return guessFormatByFooter(footer);
+}
+
 function notQcow2(storage: Storage): Qcow2fsError {
-  const format = lookOf(storage);
-  const reason = format === undefined ? 'it does not start with "QFI\\xfb"' : `it looks like ${format}`;
+  const format = lookOfEnd(storage) ?? lookOf(storage);
+  const reason =
+    storage.sizeBytes === 0
+      ? 'it is empty'
+      : format === undefined
+        ? 'it does not start with "QFI\\xfb"'
+        : `it looks like ${format}`;
   return new Qcow2fsError('NOT_QCOW2', `${storage.name} is not a qcow2 image: ${reason}`, {
     data: { file: storage.name, format: format ?? null },
   });

@@ -31,13 +31,35 @@ test.each<[string, Partial<HeaderFields>]>([
 });
 
 test.each([
-  ['an empty file', Buffer.alloc(0), 'NOT_QCOW2'],
-  ['some text', Buffer.from('hello, this is no image'), 'NOT_QCOW2'],
-  ['version 1', encodeHeader({ version: 1 }), 'NOT_QCOW2'],
-  ['version 4', encodeHeader({ version: 4 }), 'NOT_QCOW2'],
-  ['a file that ends inside the header', encodeHeader().subarray(0, 100), 'PAST_END'],
-])('%s is not opened', (_, bytes, code) => {
-  expect(catchError(() => openQcow2(new BufferStorage(Buffer.from(bytes)))).code).toBe(code);
+  ['an empty file', Buffer.alloc(0), 'NOT_QCOW2', ' is not a qcow2 image: it is empty'],
+  ['some text', Buffer.from('hello'), 'NOT_QCOW2', ' is not a qcow2 image: it does not start with "QFI\\xfb"'],
+  [
+    'version 1',
+    encodeHeader({ version: 1 }),
+    'NOT_QCOW2',
+    ' is not a qcow2 image: qcow version 1, which `qemu-img convert -O qcow2` converts',
+  ],
+  [
+    'version 4',
+    encodeHeader({ version: 4 }),
+    'NOT_QCOW2',
+    ' is not a qcow2 image: qcow version 4, but only 2 and 3 are known',
+  ],
+  [
+    'a file that ends inside the header',
+    encodeHeader().subarray(0, 100),
+    'PAST_END',
+    ': the file ends inside the header, after 100 bytes',
+  ],
+  [
+    'a VHD image of fixed size, which ends with what others begin with',
+    Buffer.concat([Buffer.alloc(510), Buffer.from('55aa', 'hex'), Buffer.from('conectix'.padEnd(512, '\0'))]),
+    'NOT_QCOW2',
+    ' is not a qcow2 image: it looks like a VHD image',
+  ],
+])('%s is not opened', (_, bytes, code, message) => {
+  const error = catchError(() => openQcow2(new BufferStorage(Buffer.from(bytes), 'disk')));
+  expect([error.code, error.message]).toEqual([code, `disk${message}`]);
 });
 
 test('the virtual size is rounded down to a sector', () => {

@@ -1,7 +1,8 @@
-/** What a file that is no qcow2 image looks like, from the bytes at its beginning: to be told, never to be relied on. */
+/** What a file that is no qcow2 image looks like, from the bytes at its ends: to be told, never to be relied on. */
 
 /** How much of the file `guessFormat` wants to see. */
 export const GUESS_BYTES = 36 * 1024;
+export const FOOTER_BYTES = 512;
 
 /** Offset, bytes (latin1), name. */
 type Signature = readonly [number, string, string];
@@ -25,6 +26,7 @@ const ALL_FORMATS: readonly Signature[] = [
   ...DISK_FORMATS,
   [0, 'VMA\0', 'a Proxmox backup'],
   [0, '\x1f\x8b', 'a gzip file'],
+  [0, 'BZh', 'a bzip2 file'],
   [0, '\xfd7zXZ\0', 'an xz file'],
   [0, '\x28\xb5\x2f\xfd', 'a zstd file'],
   [0, 'PK\x03\x04', 'a zip file'],
@@ -37,8 +39,15 @@ const ALL_FORMATS: readonly Signature[] = [
   [510, '\x55\xaa', 'a raw disk with a boot sector'],
 ];
 
+const FOOTERS: readonly Signature[] = [[0, 'conectix', 'a VHD image']];
+
 /** What the first bytes of a file (up to GUESS_BYTES) look like; undefined for nothing that is known. */
 export function guessFormat(head: Buffer, signatures = ALL_FORMATS): string | undefined {
   const found = signatures.find(([offset, bytes]) => head.toString('latin1', offset, offset + bytes.length) === bytes);
   return found?.[2];
+}
+
+/** What the last FOOTER_BYTES of a file tell, which says more than its beginning: that may be the one of the disk inside. */
+export function guessFormatByFooter(footer: Buffer): string | undefined {
+  return guessFormat(footer, FOOTERS);
 }
