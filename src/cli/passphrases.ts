@@ -1,13 +1,16 @@
 /** Where `qcow2fs mount` and `qcow2fs list --volumes` get passphrases from: files, or a prompt. Never the command line or the environment. */
 
 import fs from 'node:fs';
+import { warn } from '../common/logging.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
-import type { PassphraseSource } from '../open-image/layer-keys.ts';
+import type { LockedFile, PassphraseSource } from '../open-image/layer-keys.ts';
+import { toPrintable } from './format.ts';
 import { promptPassphrase } from './prompt-passphrase.ts';
 
 /** The limit of cryptsetup for key files. */
 const MAX_PASSPHRASE_BYTES = 8 * 1024 * 1024;
 const STDIN_FD = 0;
+const NEWLINE = 0x0a;
 
 /** One file for all encrypted files, or one for each of them in the order of images and chains; without any, the terminal. */
 export function passphraseSource(paths: readonly string[]): PassphraseSource {
@@ -16,7 +19,7 @@ export function passphraseSource(paths: readonly string[]): PassphraseSource {
     if (paths.length !== 1 && paths.length !== files.length) {
       throw new Qcow2fsError(
         'USAGE',
-        `--passphrase-file is given ${paths.length} times, but ${files.length} files are encrypted (${files.join(', ')}): ` +
+        `--passphrase-file is given ${paths.length} times, but ${files.length} files are encrypted (${namesOf(files)}): ` +
           'give it once for all of them, or once for each',
       );
     }
@@ -24,13 +27,14 @@ export function passphraseSource(paths: readonly string[]): PassphraseSource {
     // Copies, as each is overwritten after its use.
     const passphrases = files.map((_, index) => Buffer.from(read[index] ?? read[0] ?? []));
     for (const bytes of read) bytes.fill(0);
+    warnOfNewlines(files, passphrases);
     return passphrases;
   };
 }
 
 /**
- * The bytes of a file, or of standard input for `-`, without one newline at the end: `echo` and editors leave one. (QEMU
- * takes a secret's file as it is.)
+ * The bytes of a file, or of standard input for `-`, as they are. A newline at the end, which `echo` and editors leave, may
+ * be part of the passphrase: QEMU and cryptsetup take it for that.
  * @throws Qcow2fsError IO.
  */
 export function readPassphraseFile(path: string): Buffer {
@@ -40,13 +44,30 @@ export function readPassphraseFile(path: string): Buffer {
     bytes.fill(0);
     throw new Qcow2fsError('IO', `the passphrase in ${path} is longer than ${MAX_PASSPHRASE_BYTES} bytes`);
   }
-  return bytes.subarray(0, bytes[length - 1] === 0x0a ? length - 1 : length);
+  return bytes.subarray(0, length);
 }
 
-async function promptEach(files: readonly string[]): Promise<Buffer[]> {
+/** One line: where nothing tells a wrong passphrase, a newline that was not meant gives noise. */
+function warnOfNewlines(files: readonly LockedFile[], passphrases: readonly Buffer[]): void {
+  const doubtful = files.filter(({ uncheckedBytes = 0 }, index) => {
+    const passphrase = passphrases[index] ?? Buffer.alloc(0);
+    return passphrase.at(-1) === NEWLINE && passphrase.length <= uncheckedBytes;
+  });
+  if (doubtful.length === 0) return;
+  warn(
+    `warning: ${toPrintable(namesOf(doubtful))}: the newline at the end of the passphrase counts, as in QEMU, and nothing ` +
+      'can tell a wrong passphrase of legacy AES; if the disk is noise, write the file with printf %s, not echo',
+  );
+}
+
+async function promptEach(files: readonly LockedFile[]): Promise<Buffer[]> {
   const passphrases: Buffer[] = [];
-  for (const file of files) passphrases.push(await promptPassphrase(file));
+  for (const { path } of files) passphrases.push(await promptPassphrase(path));
   return passphrases;
+}
+
+function namesOf(files: readonly LockedFile[]): string {
+  return files.map(({ path }) => path).join(', ');
 }
 
 function readInto(target: Buffer, path: string): number {

@@ -8,6 +8,7 @@ import { type CipherSpec, parseCipherSpec } from './cipher-spec.ts';
 import { type Hash, requireHash } from './hashes.ts';
 import { KEY_STRIPES, LONG_DIGEST_ROUNDS, MAX_PBKDF2_ROUNDS, SECTOR_BYTES } from './limits.ts';
 import type { LuksVolume } from './luks-volume.ts';
+import { PassphraseReadings } from './passphrase-readings.ts';
 import { createSectorCipher } from './sector-cipher.ts';
 import { toVolumeKey, type VolumeKey } from './volume-key.ts';
 import { LUKS_DIGESTSIZE, type LuksHeader, type LuksKeySlot } from './wire/luks-header.ts';
@@ -26,11 +27,17 @@ export function luksAlgorithms({ cipherName, cipherMode, hashSpec, keyBytes }: L
 }
 
 /**
- * Tries the passphrase on each key slot that is in use. A damaged slot does not keep the others from being tried.
+ * Tries the passphrase on each key slot that is in use, and then what else it may mean. A damaged slot does not keep the
+ * others from being tried.
  * @throws Qcow2fsError LOCKED when no slot opens; UNSUPPORTED for a cipher or hash; DAMAGED when the header asks for more
  * work than any real one does, or when no slot opens and one of them is damaged; IO.
  */
-export function unlockLuksVolume(storage: Storage, volume: LuksVolume, passphrase: Buffer): VolumeKey {
+export function unlockLuksVolume(
+  storage: Storage,
+  volume: LuksVolume,
+  passphrase: Buffer,
+  readings = new PassphraseReadings(),
+): VolumeKey {
   const { header } = volume;
   const algorithms = luksAlgorithms(header);
   const data = { file: storage.name };
@@ -38,21 +45,16 @@ export function unlockLuksVolume(storage: Storage, volume: LuksVolume, passphras
     throw new Qcow2fsError('LOCKED', `${storage.name}: no key slot is in use: nothing can decrypt it`, { data });
   }
   refuseEndlessWork(storage, header, algorithms);
-  const problems: string[] = [];
-  for (const [index, slot] of header.keySlots.entries()) {
-    if (!slot.isActive) continue;
-    try {
-      const key = openKeySlot(storage, volume, slot, algorithms, passphrase);
-      if (key !== undefined) return toVolumeKey(algorithms.spec, key);
-    } catch (error) {
-      if (!(error instanceof Qcow2fsError) || error.code === 'IO') throw error;
-      problems.push(`key slot ${index}: ${messageOf(error)}`);
-    }
+  const problems = new Map<number, string>();
+  for (const reading of readings.of(passphrase)) {
+    const key = openAnyKeySlot(storage, volume, algorithms, reading, problems);
+    if (key === undefined) continue;
+    readings.noteOpened(passphrase, reading);
+    return toVolumeKey(algorithms.spec, key);
   }
-  if (problems.length > 0) {
-    throw new Qcow2fsError('DAMAGED', `${storage.name}: the passphrase opens no key slot; ${problems.join('; ')}`, {
-      data,
-    });
+  if (problems.size > 0) {
+    const damage = [...problems].map(([slot, problem]) => `key slot ${slot}: ${problem}`).join('; ');
+    throw new Qcow2fsError('DAMAGED', `${storage.name}: the passphrase opens no key slot; ${damage}`, { data });
   }
   throw new Qcow2fsError('LOCKED', `${storage.name}: the passphrase is wrong: it opens no key slot`, { data });
 }
@@ -73,6 +75,27 @@ function refuseEndlessWork(storage: Storage, header: LuksHeader, { hash }: LuksA
       `more than ${MAX_PBKDF2_ROUNDS}: the header is damaged or made to waste time`,
     { data: { file: storage.name, rounds } },
   );
+}
+
+/** The key, or undefined if no slot opens; what is wrong with slots goes to `problems`, by their numbers. */
+function openAnyKeySlot(
+  storage: Storage,
+  volume: LuksVolume,
+  algorithms: LuksAlgorithms,
+  passphrase: Buffer,
+  problems: Map<number, string>,
+): Buffer | undefined {
+  for (const [index, slot] of volume.header.keySlots.entries()) {
+    if (!slot.isActive) continue;
+    try {
+      const key = openKeySlot(storage, volume, slot, algorithms, passphrase);
+      if (key !== undefined) return key;
+    } catch (error) {
+      if (!(error instanceof Qcow2fsError) || error.code === 'IO') throw error;
+      problems.set(index, messageOf(error));
+    }
+  }
+  return undefined;
 }
 
 /** The key, or undefined if the passphrase is not that of the slot. */

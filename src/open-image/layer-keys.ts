@@ -2,6 +2,7 @@
 
 import { createHash } from 'node:crypto';
 import { Qcow2fsError } from '../errors.ts';
+import { PassphraseReadings } from '../luks/passphrase-readings.ts';
 import { keyBytesOf, toVolumeKey, type VolumeKey } from '../luks/volume-key.ts';
 import { type Encryption, encryptionCipher, unlockEncryption } from '../qcow2/encryption.ts';
 import type { Qcow2Metadata } from '../qcow2/open-qcow2.ts';
@@ -26,8 +27,15 @@ export interface EncryptedLayer extends Layer {
  */
 export type KeySource = (layer: EncryptedLayer, depth: number) => VolumeKey;
 
+/** A file that needs a passphrase. */
+export interface LockedFile {
+  readonly path: string;
+  /** With legacy AES so many bytes of any passphrase are the key, and nothing tells a wrong one; undefined with LUKS. */
+  readonly uncheckedBytes: number | undefined;
+}
+
 /** Asks for the passphrases of files, in their order; only called with at least one. */
-export type PassphraseSource = (files: readonly string[]) => Promise<readonly Buffer[]>;
+export type PassphraseSource = (files: readonly LockedFile[]) => Promise<readonly Buffer[]>;
 
 /** A key on its way to another process, with the layer that it is for. */
 export interface LayerKey {
@@ -48,7 +56,8 @@ export const withoutKeys: KeySource = ({ file }) => {
 
 /** One passphrase for all layers. */
 export function withPassphrase(passphrase: Buffer): KeySource {
-  return (layer) => unlockLayer(layer, passphrase);
+  const readings = new PassphraseReadings();
+  return (layer) => unlockLayer(layer, passphrase, readings);
 }
 
 /** Keys of one image that `unlockImages` has found, perhaps in another process. */
@@ -111,10 +120,11 @@ export async function unlockImages(
     );
     if (encrypted.length === 0) return [];
     for (const { layer } of encrypted) encryptionCipher(layer.qcow2.encryption);
-    const passphrases = await passphrasesOf(encrypted.map(({ layer }) => layer.file.path));
+    const passphrases = await passphrasesOf(encrypted.map(({ layer }) => toLockedFile(layer)));
+    const readings = new PassphraseReadings();
     try {
       return encrypted.map(({ layer, image, depth }, index) => {
-        const key = unlockLayer(layer, passphrases[index] ?? Buffer.alloc(0));
+        const key = unlockLayer(layer, passphrases[index] ?? Buffer.alloc(0), readings);
         return { image, depth, identity: identityOf(layer), key: keyBytesOf(key) };
       });
     } finally {
@@ -129,8 +139,13 @@ function isEncrypted(layer: Layer): layer is EncryptedLayer {
   return layer.qcow2?.encryption !== undefined;
 }
 
-function unlockLayer({ file, qcow2 }: EncryptedLayer, passphrase: Buffer): VolumeKey {
-  return unlockEncryption(new FileStorage(file), qcow2.encryption, passphrase);
+function toLockedFile({ file, qcow2: { encryption } }: EncryptedLayer): LockedFile {
+  const uncheckedBytes = encryption.format === 'aes' ? encryptionCipher(encryption).keyBytes : undefined;
+  return { path: file.path, uncheckedBytes };
+}
+
+function unlockLayer({ file, qcow2 }: EncryptedLayer, passphrase: Buffer, readings: PassphraseReadings): VolumeKey {
+  return unlockEncryption(new FileStorage(file), qcow2.encryption, passphrase, readings);
 }
 
 function openAll(imagePath: string, chain: ChainOptions): Layer[] {

@@ -3,6 +3,7 @@
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import { type CipherSpec, LEGACY_AES } from '../luks/cipher-spec.ts';
 import { type LuksVolume, readLuksVolume } from '../luks/luks-volume.ts';
+import type { PassphraseReadings } from '../luks/passphrase-readings.ts';
 import { luksAlgorithms, unlockLuksVolume } from '../luks/unlock.ts';
 import { toVolumeKey, type VolumeKey } from '../luks/volume-key.ts';
 import type { Storage } from '../storage/storage.ts';
@@ -83,11 +84,17 @@ export function encryptionCipher(encryption: Encryption): CipherSpec {
 }
 
 /**
- * The key of the clusters. For `aes` any passphrase gives one: with a wrong one, the disk reads as noise.
+ * The key of the clusters. For `aes` any passphrase gives one: with a wrong one, the disk reads as noise. So its bytes are
+ * taken as they are, as QEMU does; only with `luks` they are tried with all that they may mean.
  * @throws Qcow2fsError LOCKED for a wrong passphrase; UNSUPPORTED, DAMAGED, PAST_END, IO.
  */
-export function unlockEncryption(storage: Storage, encryption: Encryption, passphrase: Buffer): VolumeKey {
-  if (encryption.format === 'luks') return unlockLuksVolume(storage, encryption.volume, passphrase);
+export function unlockEncryption(
+  storage: Storage,
+  encryption: Encryption,
+  passphrase: Buffer,
+  readings?: PassphraseReadings,
+): VolumeKey {
+  if (encryption.format === 'luks') return unlockLuksVolume(storage, encryption.volume, passphrase, readings);
   const spec = encryptionCipher(encryption);
   // crypto/block-qcow.c: the first 16 bytes, and zeros behind a shorter passphrase.
   const key = Buffer.alloc(spec.keyBytes);

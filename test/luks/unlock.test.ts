@@ -65,7 +65,7 @@ test('the header as it is opens', () => {
 });
 
 test('a wrong passphrase is told, and so is none', () => {
-  for (const passphrase of ['Geheim', '', 'geheim\n']) {
+  for (const passphrase of ['Geheim', '', 'geheim\n\n', 'geheim\r\n', '\n']) {
     const error = catchError(() =>
       unlock(
         open(() => {}),
@@ -75,6 +75,20 @@ test('a wrong passphrase is told, and so is none', () => {
     expect(error.code).toBe('LOCKED');
     expect(error.message).toBe('disk.qcow2: the passphrase is wrong: it opens no key slot');
   }
+});
+
+test('a newline behind the passphrase does not keep it from opening, also beside a damaged slot', () => {
+  const key = unlock(open(() => {}));
+  const isSame = (file: Qcow2File) => unlock(file, 'geheim\n').equals(key);
+  expect(isSame(open(() => {}))).toBe(true);
+  expect(isSame(open((_, header) => header.writeUInt32BE(0, SLOTS + 44)))).toBe(true);
+});
+
+test('a damaged slot is told once, however often it was tried', () => {
+  const file = open((_, header) => header.writeUInt32BE(0, SLOTS + 44));
+  const { code, message } = catchError(() => unlock(file, 'wrong\n'));
+  expect(code).toBe('DAMAGED');
+  expect(message).toBe('disk.qcow2: the passphrase opens no key slot; key slot 0: it has 0 stripes, not 4000');
 });
 
 test('without a key slot in use, nothing opens', () => {

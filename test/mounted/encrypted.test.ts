@@ -18,7 +18,7 @@ describe.each([
     withTemporaryFolder(async (folder) => {
       const image = makeEncryptedImage(folder, options);
       const states = encryptedTrueStates(image, folder);
-      const file = writePassphrase(folder, `${PASSPHRASE}\n`);
+      const file = writePassphrase(folder, PASSPHRASE);
       await withMount(
         image.path,
         (mountpoint) => {
