@@ -21,6 +21,17 @@ export interface LuksAlgorithms {
   readonly hash: Hash;
 }
 
+/** @throws Qcow2fsError UNSUPPORTED, naming the file and the cipher or hash. */
+export function luksAlgorithmsOf(fileName: string, header: LuksHeader): LuksAlgorithms {
+  try {
+    return luksAlgorithms(header);
+  } catch (cause) {
+    if (!(cause instanceof Qcow2fsError)) throw cause;
+    const data = { ...cause.data, file: fileName };
+    throw new Qcow2fsError(cause.code, `${fileName}: ${cause.message}`, { data, cause });
+  }
+}
+
 /** @throws Qcow2fsError UNSUPPORTED, naming the cipher or hash. */
 export function luksAlgorithms({ cipherName, cipherMode, hashSpec, keyBytes }: LuksHeader): LuksAlgorithms {
   return { spec: parseCipherSpec(cipherName, cipherMode, keyBytes), hash: requireHash(hashSpec) };
@@ -39,7 +50,7 @@ export function unlockLuksVolume(
   readings = new PassphraseReadings(),
 ): VolumeKey {
   const { header } = volume;
-  const algorithms = luksAlgorithms(header);
+  const algorithms = luksAlgorithmsOf(storage.name, header);
   const data = { file: storage.name };
   if (!header.keySlots.some(({ isActive }) => isActive)) {
     throw new Qcow2fsError('LOCKED', `${storage.name}: no key slot is in use: nothing can decrypt it`, { data });

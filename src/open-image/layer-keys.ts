@@ -2,6 +2,7 @@
 
 import { createHash } from 'node:crypto';
 import { Qcow2fsError } from '../errors.ts';
+import type { CipherSpec } from '../luks/cipher-spec.ts';
 import { PassphraseReadings } from '../luks/passphrase-readings.ts';
 import { keyBytesOf, toVolumeKey, type VolumeKey } from '../luks/volume-key.ts';
 import { type Encryption, encryptionCipher, unlockEncryption } from '../qcow2/encryption.ts';
@@ -14,6 +15,7 @@ import {
   NO_CHAIN_OPTIONS,
   openBackingChain,
   openTopLayer,
+  refuseUnsupportedLayers,
 } from './layers.ts';
 
 /** A layer that is encrypted. */
@@ -70,7 +72,7 @@ export function withKeys(keys: readonly LayerKey[]): KeySource {
         data: { file: layer.file.path },
       });
     }
-    return toVolumeKey(encryptionCipher(layer.qcow2.encryption), Buffer.from(found.key));
+    return toVolumeKey(cipherOf(layer), Buffer.from(found.key));
   };
 }
 
@@ -97,7 +99,7 @@ export function keysOfLayers(layers: readonly Layer[], source: KeySource): (Volu
   return layers.map((layer, depth) => {
     if (!isEncrypted(layer)) return undefined;
     // What cannot be decrypted by any key needs none to say so.
-    encryptionCipher(layer.qcow2.encryption);
+    cipherOf(layer);
     return source(layer, depth);
   });
 }
@@ -119,7 +121,9 @@ export async function unlockImages(
       layers.flatMap((layer, depth) => (isEncrypted(layer) ? [{ layer, image, depth }] : [])),
     );
     if (encrypted.length === 0) return [];
-    for (const { layer } of encrypted) encryptionCipher(layer.qcow2.encryption);
+    // Nobody is asked for a passphrase that cannot help.
+    for (const layers of images) refuseUnsupportedLayers(layers);
+    for (const { layer } of encrypted) cipherOf(layer);
     const passphrases = await passphrasesOf(encrypted.map(({ layer }) => toLockedFile(layer)));
     const readings = new PassphraseReadings();
     try {
@@ -139,9 +143,13 @@ function isEncrypted(layer: Layer): layer is EncryptedLayer {
   return layer.qcow2?.encryption !== undefined;
 }
 
-function toLockedFile({ file, qcow2: { encryption } }: EncryptedLayer): LockedFile {
-  const uncheckedBytes = encryption.format === 'aes' ? encryptionCipher(encryption).keyBytes : undefined;
-  return { path: file.path, uncheckedBytes };
+function cipherOf({ file, qcow2 }: EncryptedLayer): CipherSpec {
+  return encryptionCipher(file.path, qcow2.encryption);
+}
+
+function toLockedFile(layer: EncryptedLayer): LockedFile {
+  const isUnchecked = layer.qcow2.encryption.format === 'aes';
+  return { path: layer.file.path, uncheckedBytes: isUnchecked ? cipherOf(layer).keyBytes : undefined };
 }
 
 function unlockLayer({ file, qcow2 }: EncryptedLayer, passphrase: Buffer, readings: PassphraseReadings): VolumeKey {

@@ -4,11 +4,11 @@ import { messageOf, Qcow2fsError } from '../errors.ts';
 import { type CipherSpec, LEGACY_AES } from '../luks/cipher-spec.ts';
 import { type LuksVolume, readLuksVolume } from '../luks/luks-volume.ts';
 import type { PassphraseReadings } from '../luks/passphrase-readings.ts';
-import { luksAlgorithms, unlockLuksVolume } from '../luks/unlock.ts';
+import { luksAlgorithms, luksAlgorithmsOf, unlockLuksVolume } from '../luks/unlock.ts';
 import { toVolumeKey, type VolumeKey } from '../luks/volume-key.ts';
 import type { Storage } from '../storage/storage.ts';
 import { QCOW_CRYPT_AES, QCOW_CRYPT_LUKS, QCOW_CRYPT_NONE } from './wire/header.ts';
-import { decodeCryptoHeaderPointer } from './wire/header-extensions.ts';
+import { type CryptoHeaderPointer, decodeCryptoHeaderPointer } from './wire/header-extensions.ts';
 
 /**
  * What the header says about encryption; plain data.
@@ -67,19 +67,23 @@ export function unsupportedEncryption(encryption: Encryption | undefined): strin
 }
 
 /**
- * What the clusters are encrypted with.
+ * What the clusters of a file are encrypted with.
  * @throws Qcow2fsError UNSUPPORTED; what the header is damaged with.
  */
-export function encryptionCipher(encryption: Encryption): CipherSpec {
+export function encryptionCipher(fileName: string, encryption: Encryption): CipherSpec {
   switch (encryption.format) {
     case 'aes':
       return LEGACY_AES;
     case 'luks':
-      return luksAlgorithms(encryption.volume.header).spec;
+      return luksAlgorithmsOf(fileName, encryption.volume.header).spec;
     case 'damaged':
-      throw new Qcow2fsError(encryption.problem.code, encryption.problem.message);
+      throw new Qcow2fsError(encryption.problem.code, encryption.problem.message, { data: { file: fileName } });
     case 'unknown':
-      throw new Qcow2fsError('UNSUPPORTED', `encryption method ${encryption.cryptMethod} is not supported`);
+      throw new Qcow2fsError(
+        'UNSUPPORTED',
+        `${fileName}: encryption method ${encryption.cryptMethod} (crypt_method of the header) is not supported`,
+        { data: { file: fileName, cryptMethod: encryption.cryptMethod } },
+      );
   }
 }
 
@@ -95,7 +99,7 @@ export function unlockEncryption(
   readings?: PassphraseReadings,
 ): VolumeKey {
   if (encryption.format === 'luks') return unlockLuksVolume(storage, encryption.volume, passphrase, readings);
-  const spec = encryptionCipher(encryption);
+  const spec = encryptionCipher(storage.name, encryption);
   // crypto/block-qcow.c: the first 16 bytes, and zeros behind a shorter passphrase.
   const key = Buffer.alloc(spec.keyBytes);
   passphrase.copy(key);
@@ -104,7 +108,7 @@ export function unlockEncryption(
 
 function readVolume(storage: Storage, extension: Buffer | undefined, clusterBytes: number): LuksVolume {
   if (extension === undefined) fail(storage, 'crypt_method says LUKS, but the header extension for it is missing');
-  const pointer = decodeCryptoHeaderPointer(extension);
+  const pointer = decodePointer(storage, extension);
   if (pointer === undefined) {
     fail(storage, `the header extension for LUKS has ${extension.length} bytes, but must have 16`);
   }
@@ -112,6 +116,14 @@ function readVolume(storage: Storage, extension: Buffer | undefined, clusterByte
     fail(storage, `the offset of the LUKS header is ${pointer.offset}, which is not cluster aligned`);
   }
   return readLuksVolume(storage, pointer.offset, pointer.lengthBytes);
+}
+
+function decodePointer(storage: Storage, extension: Buffer): CryptoHeaderPointer | undefined {
+  try {
+    return decodeCryptoHeaderPointer(extension);
+  } catch (error) {
+    return fail(storage, messageOf(error));
+  }
 }
 
 function fail(storage: Storage, what: string): never {

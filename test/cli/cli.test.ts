@@ -236,6 +236,7 @@ describe('an encryption that is not supported', () => {
       const { status, stderr } = qcow2fs('mount', '--passphrase-file', '/dev/null', image, `${folder}/mnt`);
       expect(status).toBe(1);
       expect(stderr).toMatch(/^qcow2fs: [^\n]*"serpent" is not supported[^\n]*\n$/);
+      expect(stderr).toContain(`${image} uses LUKS`);
     }));
 });
 

@@ -2,15 +2,17 @@
 
 import fs from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { unlockImages, withKeys, withPassphrase } from '../../src/open-image/layer-keys.ts';
+import type { ErrorCode } from '../../src/errors.ts';
+import { type LockedFile, unlockImages, withKeys, withPassphrase } from '../../src/open-image/layer-keys.ts';
 import { closeImage, openImage } from '../../src/open-image/open-image.ts';
 import { createEncryptedImage } from '../oracle/encrypted.ts';
 import { catchError } from '../support/catch-error.ts';
 import { runCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 
-/** Its passphrase is `x`. */
-/** Those with the same `iterTimeMs` have the same key. */
+const EXTENSION_MAGIC = Buffer.from('0537be77', 'hex');
+
+/** Its passphrase is `x`. Those with the same `iterTimeMs` have the same key. */
 function createEncrypted(folder: string, name: string, iterTimeMs = 10): void {
   const options = ['encrypt.format=luks', `encrypt.iter-time=${iterTimeMs}`];
   createEncryptedImage({ path: `${folder}/${name}`, passphrase: 'x', options, sizeBytes: 1 << 20 });
@@ -40,6 +42,68 @@ test('a backing chain with an encrypted file in it is refused without its passph
     expect(image.keys.map((key) => key !== undefined)).toEqual([false, true]);
     closeImage(image);
   }));
+
+describe('what is wrong with the encryption of a backing file is told with its name', () => {
+  const headerOf = (image: Buffer) => image.subarray(image.indexOf('LUKS\xba\xbe', 0, 'latin1'));
+  test.each<[string, ErrorCode, RegExp, (image: Buffer) => void]>([
+    ['a wrong passphrase', 'LOCKED', /^: the passphrase is wrong/, () => {}],
+    ['another cipher', 'UNSUPPORTED', /^ uses LUKS .*"serpent"/, (image) => headerOf(image).write('serpent\0', 8)],
+    ['another hash', 'UNSUPPORTED', /^ uses LUKS .*"whirlpool"/, (image) => headerOf(image).write('whirlpool\0', 72)],
+    ['a method of the future', 'UNSUPPORTED', /^ uses encryption method 9/, makeMethodNine],
+    ['another version', 'UNSUPPORTED', /^: LUKS version 2/, (image) => headerOf(image).writeUInt16BE(2, 6)],
+    [
+      'a damaged header',
+      'DAMAGED',
+      /^: the LUKS header .* a key of 0 bytes/,
+      (image) => headerOf(image).fill(0, 108, 112),
+    ],
+    [
+      'a damaged pointer',
+      'DAMAGED',
+      /^: .* not cluster aligned/,
+      (image) => image.fill(1, pointerOf(image) + 6, pointerOf(image) + 8),
+    ],
+    [
+      'a huge pointer',
+      'DAMAGED',
+      /^: .* far too large/,
+      (image) => image.fill(1, pointerOf(image), pointerOf(image) + 8),
+    ],
+    ['a damaged slot', 'DAMAGED', /^: .*key slot 0: it has 0 stripes/, (image) => headerOf(image).fill(0, 252, 256)],
+    ['endless work', 'DAMAGED', /^: .*waste time/, (image) => headerOf(image).fill(0x7f, 212, 216)],
+  ])('%s', (what, code, rest, change) =>
+    withTemporaryFolder(async (folder) => {
+      const base = `${folder}/base.qcow2`;
+      createEncrypted(folder, 'base.qcow2');
+      const image = fs.readFileSync(base);
+      change(image);
+      fs.writeFileSync(base, image);
+      createOverlay(folder, 'top.qcow2', 'base.qcow2');
+      const before = descriptorCount();
+      const asked: string[] = [];
+      const passphrases = async (files: readonly LockedFile[]) => {
+        asked.push(...files.map(({ path }) => path));
+        return files.map(() => Buffer.from('y'));
+      };
+      const unlocking = unlockImages([`${folder}/top.qcow2`], passphrases);
+      const message = expect.stringMatching(new RegExp(`^${base}${rest.source.slice(1)}`));
+      await expect(unlocking).rejects.toMatchObject({ code, message, data: { file: base } });
+      expect(descriptorCount()).toBe(before);
+      // Nobody is asked for a passphrase that cannot help.
+      expect(asked.length === 0).toBe(/another|method|header|pointer/.test(what));
+    }),
+  );
+
+  function pointerOf(image: Buffer): number {
+    return image.indexOf(EXTENSION_MAGIC) + 8;
+  }
+
+  /** Without the extension, which only LUKS has. */
+  function makeMethodNine(image: Buffer): void {
+    image.writeUInt32BE(9, 32);
+    image.writeUInt32BE(0x12345678, image.indexOf(EXTENSION_MAGIC));
+  }
+});
 
 describe('keys that were found before', () => {
   test('open the image that they are of, and no other', () =>
