@@ -8,8 +8,9 @@ import { type CipherSpec, parseCipherSpec } from './cipher-spec.ts';
 import { type Hash, requireHash } from './hashes.ts';
 import { KEY_STRIPES, LONG_DIGEST_ROUNDS, MAX_PBKDF2_ROUNDS, SECTOR_BYTES } from './limits.ts';
 import type { LuksVolume } from './luks-volume.ts';
-import { PassphraseReadings } from './passphrase-readings.ts';
+import type { Pbkdf2Budget } from './pbkdf2-budget.ts';
 import { createSectorCipher } from './sector-cipher.ts';
+import { createUnlockSession, type UnlockSession } from './unlock-session.ts';
 import { toVolumeKey, type VolumeKey } from './volume-key.ts';
 import { LUKS_DIGESTSIZE, type LuksHeader, type LuksKeySlot } from './wire/luks-header.ts';
 
@@ -41,13 +42,14 @@ export function luksAlgorithms({ cipherName, cipherMode, hashSpec, keyBytes }: L
  * Tries the passphrase on each key slot that is in use, and then what else it may mean. A damaged slot does not keep the
  * others from being tried.
  * @throws Qcow2fsError LOCKED when no slot opens; UNSUPPORTED for a cipher or hash; DAMAGED when the header asks for more
- * work than any real one does, or when no slot opens and one of them is damaged; IO.
+ * work than any real one does, alone or with those that were opened in the session before it, or when no slot opens and one
+ * of them is damaged; IO.
  */
 export function unlockLuksVolume(
   storage: Storage,
   volume: LuksVolume,
   passphrase: Buffer,
-  readings = new PassphraseReadings(),
+  session: UnlockSession = createUnlockSession(),
 ): VolumeKey {
   const { header } = volume;
   const algorithms = luksAlgorithmsOf(storage.name, header);
@@ -57,10 +59,10 @@ export function unlockLuksVolume(
   }
   refuseEndlessWork(storage, header, algorithms);
   const problems = new Map<number, string>();
-  for (const reading of readings.of(passphrase)) {
-    const key = openAnyKeySlot(storage, volume, algorithms, reading, problems);
+  for (const reading of session.readings.of(passphrase)) {
+    const key = openAnyKeySlot(storage, volume, algorithms, { passphrase: reading, budget: session.budget }, problems);
     if (key === undefined) continue;
-    readings.noteOpened(passphrase, reading);
+    session.readings.noteOpened(passphrase, reading);
     return toVolumeKey(algorithms.spec, key);
   }
   if (problems.size > 0) {
@@ -71,14 +73,9 @@ export function unlockLuksVolume(
 }
 
 function refuseEndlessWork(storage: Storage, header: LuksHeader, { hash }: LuksAlgorithms): void {
-  const weight = hash.digestBytes > SHA256_DIGEST_BYTES ? LONG_DIGEST_ROUNDS : 1;
-  const roundsOf = (iterations: number, bytes: number) => iterations * Math.ceil(bytes / hash.digestBytes) * weight;
   const rounds = header.keySlots
     .filter(({ isActive }) => isActive)
-    .map(
-      ({ iterations }) => roundsOf(iterations, header.keyBytes) + roundsOf(header.masterKeyIterations, LUKS_DIGESTSIZE),
-    )
-    .reduce((sum, each) => sum + each, 0);
+    .reduce((sum, slot) => sum + roundsOfSlot(header, slot, hash), 0);
   if (rounds <= MAX_PBKDF2_ROUNDS) return;
   throw new Qcow2fsError(
     'DAMAGED',
@@ -88,16 +85,26 @@ function refuseEndlessWork(storage: Storage, header: LuksHeader, { hash }: LuksA
   );
 }
 
+/** What trying a passphrase on a slot is worth in rounds of SHA-256. */
+function roundsOfSlot(header: LuksHeader, { iterations }: LuksKeySlot, { digestBytes }: Hash): number {
+  const weight = digestBytes > SHA256_DIGEST_BYTES ? LONG_DIGEST_ROUNDS : 1;
+  const slotRounds = iterations * Math.ceil(header.keyBytes / digestBytes);
+  const digestRounds = header.masterKeyIterations * Math.ceil(LUKS_DIGESTSIZE / digestBytes);
+  return weight * (slotRounds + digestRounds);
+}
+
 /** The key, or undefined if no slot opens; what is wrong with slots goes to `problems`, by their numbers. */
 function openAnyKeySlot(
   storage: Storage,
   volume: LuksVolume,
   algorithms: LuksAlgorithms,
-  passphrase: Buffer,
+  { passphrase, budget }: { readonly passphrase: Buffer; readonly budget: Pbkdf2Budget },
   problems: Map<number, string>,
 ): Buffer | undefined {
   for (const [index, slot] of volume.header.keySlots.entries()) {
     if (!slot.isActive) continue;
+    // Outside of `try`: a budget that is spent is no problem of this slot, behind which the next one could be tried.
+    budget.spend(roundsOfSlot(volume.header, slot, algorithms.hash), storage.name);
     try {
       const key = openKeySlot(storage, volume, slot, algorithms, passphrase);
       if (key !== undefined) return key;

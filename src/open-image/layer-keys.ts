@@ -3,7 +3,8 @@
 import { createHash } from 'node:crypto';
 import { Qcow2fsError } from '../errors.ts';
 import type { CipherSpec } from '../luks/cipher-spec.ts';
-import { PassphraseReadings } from '../luks/passphrase-readings.ts';
+import { totalRounds } from '../luks/pbkdf2-budget.ts';
+import { createUnlockSession, type UnlockSession } from '../luks/unlock-session.ts';
 import { keyBytesOf, toVolumeKey, type VolumeKey } from '../luks/volume-key.ts';
 import { type Encryption, encryptionCipher, unlockEncryption } from '../qcow2/encryption.ts';
 import type { Qcow2Metadata } from '../qcow2/open-qcow2.ts';
@@ -58,8 +59,8 @@ export const withoutKeys: KeySource = ({ file }) => {
 
 /** One passphrase for all layers. */
 export function withPassphrase(passphrase: Buffer): KeySource {
-  const readings = new PassphraseReadings();
-  return (layer) => unlockLayer(layer, passphrase, readings);
+  const session = createUnlockSession();
+  return (layer) => unlockLayer(layer, passphrase, session);
 }
 
 /** Keys of one image that `unlockImages` has found, perhaps in another process. */
@@ -107,12 +108,14 @@ export function keysOfLayers(layers: readonly Layer[], source: KeySource): (Volu
 /**
  * Asks for the passphrases that images and their backing files need, all at once, and finds the keys. An image that cannot
  * be opened needs none: whoever opens it next says why.
+ * @param maxRounds of PBKDF2, over all of them
  * @throws Qcow2fsError LOCKED for a wrong passphrase; UNSUPPORTED, DAMAGED, PAST_END, IO; what `passphrasesOf` throws.
  */
 export async function unlockImages(
   imagePaths: readonly string[],
   passphrasesOf: PassphraseSource,
   chain: ChainOptions = NO_CHAIN_OPTIONS,
+  maxRounds = totalRounds(imagePaths.length),
 ): Promise<LayerKey[]> {
   const images: (readonly Layer[])[] = [];
   try {
@@ -125,10 +128,10 @@ export async function unlockImages(
     for (const layers of images) refuseUnsupportedLayers(layers);
     for (const { layer } of encrypted) cipherOf(layer);
     const passphrases = await passphrasesOf(encrypted.map(({ layer }) => toLockedFile(layer)));
-    const readings = new PassphraseReadings();
+    const session = createUnlockSession(maxRounds);
     try {
       return encrypted.map(({ layer, image, depth }, index) => {
-        const key = unlockLayer(layer, passphrases[index] ?? Buffer.alloc(0), readings);
+        const key = unlockLayer(layer, passphrases[index] ?? Buffer.alloc(0), session);
         return { image, depth, identity: identityOf(layer), key: keyBytesOf(key) };
       });
     } finally {
@@ -152,8 +155,8 @@ function toLockedFile(layer: EncryptedLayer): LockedFile {
   return { path: layer.file.path, uncheckedBytes: isUnchecked ? cipherOf(layer).keyBytes : undefined };
 }
 
-function unlockLayer({ file, qcow2 }: EncryptedLayer, passphrase: Buffer, readings: PassphraseReadings): VolumeKey {
-  return unlockEncryption(new FileStorage(file), qcow2.encryption, passphrase, readings);
+function unlockLayer({ file, qcow2 }: EncryptedLayer, passphrase: Buffer, session: UnlockSession): VolumeKey {
+  return unlockEncryption(new FileStorage(file), qcow2.encryption, passphrase, session);
 }
 
 function openAll(imagePath: string, chain: ChainOptions): Layer[] {

@@ -3,8 +3,8 @@
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import { type CipherSpec, LEGACY_AES } from '../luks/cipher-spec.ts';
 import { type LuksVolume, readLuksVolume } from '../luks/luks-volume.ts';
-import type { PassphraseReadings } from '../luks/passphrase-readings.ts';
 import { luksAlgorithms, luksAlgorithmsOf, unlockLuksVolume } from '../luks/unlock.ts';
+import type { UnlockSession } from '../luks/unlock-session.ts';
 import { toVolumeKey, type VolumeKey } from '../luks/volume-key.ts';
 import type { Storage } from '../storage/storage.ts';
 import { QCOW_CRYPT_AES, QCOW_CRYPT_LUKS, QCOW_CRYPT_NONE } from './wire/header.ts';
@@ -96,9 +96,9 @@ export function unlockEncryption(
   storage: Storage,
   encryption: Encryption,
   passphrase: Buffer,
-  readings?: PassphraseReadings,
+  session?: UnlockSession,
 ): VolumeKey {
-  if (encryption.format === 'luks') return unlockLuksVolume(storage, encryption.volume, passphrase, readings);
+  if (encryption.format === 'luks') return unlockLuksVolume(storage, encryption.volume, passphrase, session);
   const spec = encryptionCipher(storage.name, encryption);
   // crypto/block-qcow.c: the first 16 bytes, and zeros behind a shorter passphrase.
   const key = Buffer.alloc(spec.keyBytes);

@@ -3,7 +3,14 @@
 import fs from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import type { ErrorCode } from '../../src/errors.ts';
-import { type LockedFile, unlockImages, withKeys, withPassphrase } from '../../src/open-image/layer-keys.ts';
+import {
+  type LockedFile,
+  type PassphraseSource,
+  unlockImages,
+  withKeys,
+  withPassphrase,
+} from '../../src/open-image/layer-keys.ts';
+import { NO_CHAIN_OPTIONS } from '../../src/open-image/layers.ts';
 import { closeImage, openImage } from '../../src/open-image/open-image.ts';
 import { createEncryptedImage } from '../oracle/encrypted.ts';
 import { catchError } from '../support/catch-error.ts';
@@ -102,6 +109,49 @@ describe('what is wrong with the encryption of a backing file is told with its n
   function makeMethodNine(image: Buffer): void {
     image.writeUInt32BE(9, 32);
     image.writeUInt32BE(0x12345678, image.indexOf(EXTENSION_MAGIC));
+  }
+});
+
+describe('a chain of three encrypted files', () => {
+  test('has one limit for the work of all of them, and the file behind it is named', () =>
+    withTemporaryFolder(async (folder) => {
+      const rounds = createEncryptedChain(folder);
+      const unlock = (passphrase: string, maxRounds: number) =>
+        unlockImages([`${folder}/0.qcow2`], answer(passphrase), NO_CHAIN_OPTIONS, maxRounds);
+      expect(await unlock('x', 3 * rounds)).toHaveLength(3);
+      await expect(unlock('x', 3 * rounds - 1)).rejects.toMatchObject({
+        code: 'DAMAGED',
+        message: expect.stringMatching(new RegExp(`^${folder}/2.qcow2: [^\\n]* ${3 * rounds} rounds of PBKDF2`)),
+      });
+      await expect(unlock('x', rounds)).rejects.toMatchObject({ data: { file: `${folder}/1.qcow2` } });
+    }));
+
+  test('with a newline behind the passphrase, needs one try more, not twice as many', () =>
+    withTemporaryFolder(async (folder) => {
+      const rounds = createEncryptedChain(folder);
+      const unlock = (maxRounds: number) =>
+        unlockImages([`${folder}/0.qcow2`], answer('x\n'), NO_CHAIN_OPTIONS, maxRounds);
+      expect(await unlock(4 * rounds)).toHaveLength(3);
+      await expect(unlock(4 * rounds - 1)).rejects.toMatchObject({ data: { file: `${folder}/2.qcow2` } });
+    }));
+
+  function answer(passphrase: string): PassphraseSource {
+    return async (files) => files.map(() => Buffer.from(passphrase));
+  }
+
+  /** 0.qcow2 on 1.qcow2 on 2.qcow2. Returns what one of them asks for: its key has 64 bytes, a digest of SHA-256 32. */
+  function createEncryptedChain(folder: string): number {
+    for (const name of ['0', '1', '2']) createEncrypted(folder, `${name}.qcow2`);
+    for (const name of [0, 1]) rebase(`${folder}/${name}.qcow2`, `${name + 1}.qcow2`);
+    const image = fs.readFileSync(`${folder}/2.qcow2`);
+    const header = image.subarray(image.indexOf('LUKS\xba\xbe', 0, 'latin1'));
+    return 2 * header.readUInt32BE(212) + header.readUInt32BE(164);
+  }
+
+  function rebase(image: string, backing: string): void {
+    const options = `driver=qcow2,encrypt.key-secret=s,file.filename=${image}`;
+    const secret = ['--object', 'secret,id=s,data=x'];
+    runCommand('qemu-img', ['rebase', '-q', '-u', ...secret, '--image-opts', options, '-b', backing, '-F', 'qcow2']);
   }
 });
 
