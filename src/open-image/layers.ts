@@ -1,21 +1,21 @@
 /** The files an image stands on: itself, its backing file, that file's backing file, and so on. */
 
 import fs from 'node:fs';
-import path from 'node:path';
-import { createGate, type Gate, impliedPath, passGate } from '../disk/gate.ts';
+import { type Gate, impliedPath } from '../disk/gate.ts';
 import { decodeImpliedName, type ImpliedName } from '../disk/implied-name.ts';
-import { messageOf, Qcow2fsError } from '../errors.ts';
+import { Qcow2fsError } from '../errors.ts';
 import { hasQcowMagic, lookOf, openQcow2, type Qcow2File, type Qcow2Metadata } from '../qcow2/open-qcow2.ts';
 import { refuseUnsupportedFeatures } from '../qcow2/unsupported-features.ts';
 import { DISK_FORMATS } from '../qcow2/wire/other-formats.ts';
 import { FileStorage, type OpenFile, openFile } from '../storage/file-storage.ts';
+import { findAllowedFolders, findOwnFolders, type Need, openImpliedFile, openNamedFile } from './implied-file.ts';
 
 /** QEMU has no limit; nobody has a chain like that, but a crafted folder of images may. */
 const MAX_LAYER_COUNT = 64;
 
 /** What the user says about the backing files of an image; all paths are absolute. */
 export interface ChainOptions {
-  /** Folders that backing files may be in, besides the image's own. */
+  /** Folders that backing and data files may be in, besides the image's own. */
   readonly allowedFolders: readonly string[];
   /** What they may lead into by no means, not even to be refused then. */
   readonly forbiddenFolder?: string;
@@ -34,6 +34,11 @@ export interface Layer {
   readonly qcow2: Qcow2Metadata | undefined;
   /** The external data file, once it is open. */
   readonly dataFile?: OpenFile;
+  /**
+   * Where the files may be that it implies, as in `Gate`; of a layer that the user named, once it was asked for. It stays true
+   * when the name of the layer leads elsewhere.
+   */
+  readonly ownFolders?: readonly string[];
 }
 
 /**
@@ -41,7 +46,7 @@ export interface Layer {
  * @throws Qcow2fsError NOT_FOUND, IO, NOT_QCOW2, DAMAGED, PAST_END.
  */
 export function openTopLayer(imagePath: string, openPath = imagePath): Layer & { readonly qcow2: Qcow2Metadata } {
-  const file = { ...openFile(openPath), path: imagePath };
+  const file = openFile(imagePath, openPath);
   try {
     return { file, qcow2: readMetadata(file) };
   } catch (error) {
@@ -56,10 +61,8 @@ export function openTopLayer(imagePath: string, openPath = imagePath): Layer & {
  * @throws Qcow2fsError naming the file that cannot be opened or read, and the image that wants it; USAGE for a
  * `backingPath` where the image names no backing file.
  */
-export function openBackingChain(
-  layers: Layer[],
-  { allowedFolders, backingPath, forbiddenFolder }: ChainOptions,
-): void {
+export function openBackingChain(layers: Layer[], chain: ChainOptions): void {
+  const { backingPath, forbiddenFolder } = chain;
   const [top] = layers;
   if (top === undefined) return;
   if (top.qcow2?.backingName === undefined) {
@@ -67,11 +70,11 @@ export function openBackingChain(
     return;
   }
   if (backingPath === null) return;
-  // A file that the user named is no implied one, and its folder is as good as the image's own.
-  const named = backingPath === undefined ? [] : [path.dirname(backingPath)];
-  const gate = createGate(top.file.path, [...allowedFolders, ...named], forbiddenFolder);
-  if (backingPath !== undefined)
-    layers.push(openBackingLayer({ path: backingPath, format: undefined }, top, layers, gate));
+  if (backingPath !== undefined) {
+    const { file, ownFolders } = openNamedFile(backingPath, needOfBacking(top), forbiddenFolder);
+    layers.push({ ...toBackingLayer(file, undefined, top, layers), ownFolders });
+  }
+  let gate: Gate | undefined;
   for (;;) {
     const above = layers.at(-1);
     if (above?.qcow2?.backingName === undefined) return;
@@ -79,7 +82,10 @@ export function openBackingChain(
       throw new Qcow2fsError('DAMAGED', `${top.file.path}: its backing chain has over ${MAX_LAYER_COUNT} files`);
     }
     const name = decodeImpliedName(above.file.path, above.qcow2.backingName);
-    layers.push(openBackingLayer({ ...name, path: impliedPath(above.file.path, name.path) }, above, layers, gate));
+    gate ??= gateOf(layers, layers.length - 1, chain);
+    const implied = impliedPath(above.file.path, name.path);
+    const file = openImpliedFile(implied, needOfBacking(above), gate, forbiddenFolder);
+    layers.push(toBackingLayer(file, name.format, above, layers));
   }
 }
 
@@ -103,16 +109,22 @@ export function toQcow2File({ file, dataFile }: Layer, qcow2: Qcow2Metadata): Qc
  * Opens the external data files of `layers`, in place.
  * @throws Qcow2fsError as `openBackingChain`.
  */
-export function openDataFiles(layers: Layer[], { allowedFolders, dataFilePath, forbiddenFolder }: ChainOptions): void {
+export function openDataFiles(layers: Layer[], chain: ChainOptions): void {
+  const { dataFilePath, forbiddenFolder } = chain;
   const [top] = layers;
   if (dataFilePath !== undefined && top?.qcow2?.hasDataFile === false) {
     throw namesNone(top, 'external data file', '--data-file');
   }
-  for (const [depth, layer] of layers.entries()) {
-    if (layer.qcow2?.hasDataFile !== true) continue;
-    const gate = createGate(layers[0]?.file.path ?? '', allowedFolders, forbiddenFolder);
+  for (const [depth, { file, qcow2 }] of layers.entries()) {
+    if (qcow2?.hasDataFile !== true) continue;
     const named = depth === 0 ? dataFilePath : undefined;
-    layers[depth] = { ...layer, dataFile: named === undefined ? openImpliedDataFile(layer, gate) : openFile(named) };
+    const need = { imagePath: file.path, what: 'data file', remedy: '--data-file FILE takes another one' };
+    const dataFile =
+      named === undefined
+        ? openImpliedFile(dataFilePathOf(file, qcow2), need, gateOf(layers, depth, chain), forbiddenFolder)
+        : openNamedFile(named, need, forbiddenFolder).file;
+    // Not the layer as it was: `gateOf` may have added to it.
+    layers[depth] = { ...(layers[depth] ?? { file, qcow2 }), dataFile };
   }
 }
 
@@ -121,8 +133,8 @@ function namesNone({ file }: Layer, what: string, option: string): Qcow2fsError 
   return new Qcow2fsError('USAGE', `${file.path} names no ${what}: leave ${option} out`, { data: { file: file.path } });
 }
 
-function openImpliedDataFile({ file, qcow2 }: Layer, gate: Gate): OpenFile {
-  if (qcow2?.dataFileName === undefined) {
+function dataFilePathOf(file: OpenFile, { dataFileName }: Qcow2Metadata): string {
+  if (dataFileName === undefined) {
     throw new Qcow2fsError(
       'DAMAGED',
       `${file.path} needs an external data file, but does not name it: --data-file FILE does`,
@@ -130,9 +142,7 @@ function openImpliedDataFile({ file, qcow2 }: Layer, gate: Gate): OpenFile {
     );
   }
   // Not decodeImpliedName: QEMU takes this one as a file name, whatever is in it.
-  const name = Buffer.from(qcow2.dataFileName, 'latin1').toString('utf8');
-  const implied = impliedPath(file.path, name);
-  return openImpliedFile(implied, file.path, gate, 'data file', '--data-file FILE takes another one');
+  return impliedPath(file.path, Buffer.from(dataFileName, 'latin1').toString('utf8'));
 }
 
 /** Closes the files of all layers. */
@@ -150,10 +160,33 @@ export function refuseUnsupportedLayers(layers: readonly Layer[]): void {
   }
 }
 
-function openBackingLayer(name: ImpliedName, above: Layer, layers: readonly Layer[], gate: Gate): Layer {
-  const { path } = name;
+/**
+ * What judges the files that the layer at `depth` implies. An image may imply what lies beside it, and so may its backing files; where
+ * the user named the backing file, that one and those below may imply what lies beside that one.
+ * @throws Qcow2fsError STALE if the layer has lost its name; NOT_FOUND, REFUSED, IO.
+ */
+function gateOf(layers: Layer[], depth: number, { allowedFolders, backingPath, forbiddenFolder }: ChainOptions): Gate {
+  const namedDepth = depth > 0 && typeof backingPath === 'string' ? 1 : 0;
+  const layer = layers[namedDepth];
+  if (layer === undefined) throw new Qcow2fsError('INTERNAL', 'a gate without an image');
+  const ownFolders = findOwnFolders(layer.file, layer.ownFolders, forbiddenFolder);
+  layers[namedDepth] = { ...layer, ownFolders };
+  return { ownFolders, allowedFolders: findAllowedFolders(allowedFolders, forbiddenFolder) };
+}
+
+function needOfBacking({ file }: Layer): Need {
   const remedy = '--backing FILE takes another one, --no-backing none';
-  const file = openImpliedFile(path, above.file.path, gate, 'backing file', remedy);
+  return { imagePath: file.path, what: 'backing file', remedy };
+}
+
+/** Closes the file when it throws. */
+function toBackingLayer(
+  file: OpenFile,
+  namedFormat: ImpliedName['format'],
+  above: Layer,
+  layers: readonly Layer[],
+): Layer {
+  const { path } = file;
   try {
     if (layers.some((layer) => layer.file.identity === file.identity)) {
       throw new Qcow2fsError(
@@ -164,24 +197,10 @@ function openBackingLayer(name: ImpliedName, above: Layer, layers: readonly Laye
         },
       );
     }
-    return { file, qcow2: isQcow2(file, above, name.format) ? readMetadata(file) : undefined };
+    return { file, qcow2: isQcow2(file, above, namedFormat) ? readMetadata(file) : undefined };
   } catch (error) {
     fs.closeSync(file.fd);
     throw error;
-  }
-}
-
-function openImpliedFile(path: string, abovePath: string, gate: Gate, what: string, remedy: string): OpenFile {
-  try {
-    // Relative names in it start at the folder of the name by which it is known, not of the file behind a symlink.
-    return { ...openFile(passGate(gate, abovePath, path, what)), path };
-  } catch (cause) {
-    if (!(cause instanceof Qcow2fsError) || cause.code === 'REFUSED') throw cause;
-    const hint = cause.code === 'NOT_FOUND' ? ` (${remedy})` : '';
-    throw new Qcow2fsError(cause.code, `${abovePath} needs its ${what}: ${messageOf(cause)}${hint}`, {
-      data: { file: abovePath, implied: path },
-      cause,
-    });
   }
 }
 

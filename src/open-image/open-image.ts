@@ -146,7 +146,7 @@ export function openImage(
   again?: OpenedBefore,
 ): OpenImage {
   const header = openImageHeader(imagePath, again?.openPath);
-  const layers = [...header.layers];
+  const layers = header.layers.map((layer) => ({ ...layer, ...ownFoldersBefore(layer, again?.previous) }));
   try {
     refuseUnsupportedLayers(layers);
     openBackingChain(layers, chain);
@@ -201,6 +201,14 @@ export function snapshotsOf({ snapshotMemory }: ImageHeader): Snapshots {
 export function closeImage({ keys, layers }: OpenImage): void {
   forgetKeys(keys);
   closeLayers(layers);
+}
+
+/** An image that was moved while it is open stands on the files beside the place where it was found. */
+function ownFoldersBefore({ file }: Layer, previous: OpenImage | undefined): Pick<Layer, 'ownFolders'> {
+  const [before] = previous?.layers ?? [];
+  return before?.ownFolders !== undefined && before.file.identity === file.identity
+    ? { ownFolders: before.ownFolders }
+    : {};
 }
 
 /** One memory for each size of clusters: one for each layer would be 1 GiB for a chain of 64 with clusters of 2 MiB. */

@@ -27,14 +27,15 @@ export interface OpenFile {
 /**
  * Opens a regular file or block device for reading.
  * O_NONBLOCK keeps a FIFO from blocking the open; it means nothing for the two kinds that are accepted.
+ * @param openPath where the file is found, if not at the path that it has in messages
  * @throws Qcow2fsError NOT_FOUND or IO, naming the file.
  */
-export function openFile(path: string): OpenFile {
+export function openFile(path: string, openPath = path): OpenFile {
   let fd: number;
   try {
     // To open a device may be to use it (a tape, a watchdog), so what is no disk is not even opened.
-    requireDisk(path, fs.statSync(path));
-    fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+    requireDisk(path, fs.statSync(openPath));
+    fd = fs.openSync(openPath, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
   } catch (error) {
     if (error instanceof Qcow2fsError) throw error;
     throw openError(path, error);
