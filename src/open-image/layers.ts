@@ -123,6 +123,12 @@ export function openDataFiles(layers: Layer[], chain: ChainOptions): void {
       named === undefined
         ? openImpliedFile(dataFilePathOf(file, qcow2), need, gateOf(layers, depth, chain), forbiddenFolder)
         : openNamedFile(named, need, forbiddenFolder).file;
+    try {
+      refuseQcow2AsData(dataFile, file, layers, named !== undefined);
+    } catch (error) {
+      fs.closeSync(dataFile.fd);
+      throw error;
+    }
     // Not the layer as it was: `gateOf` may have added to it.
     layers[depth] = { ...(layers[depth] ?? { file, qcow2 }), dataFile };
   }
@@ -143,6 +149,26 @@ function dataFilePathOf(file: OpenFile, { dataFileName }: Qcow2Metadata): string
   }
   // Not decodeImpliedName: QEMU takes this one as a file name, whatever is in it.
   return impliedPath(file.path, Buffer.from(dataFileName, 'latin1').toString('utf8'));
+}
+
+/** Tables and headers would pass for the bytes of the disk. */
+function refuseQcow2AsData(dataFile: OpenFile, image: OpenFile, layers: readonly Layer[], isNamed: boolean): void {
+  const found = layers.find(({ file, qcow2 }) => qcow2 !== undefined && file.identity === dataFile.identity)?.file;
+  if (found === undefined) return;
+  const what = found === image ? 'the image itself' : `${found.path}, a qcow2 image of the chain`;
+  throw isNamed
+    ? new Qcow2fsError(
+        'USAGE',
+        `--data-file ${dataFile.path} is ${what}: name the external data file of ${image.path}`,
+        {
+          data: { file: image.path, dataFile: dataFile.path },
+        },
+      )
+    : new Qcow2fsError(
+        'DAMAGED',
+        `${image.path}: its external data file name ${dataFile.path} leads to ${what}: --data-file FILE takes another one`,
+        { data: { file: image.path, dataFile: dataFile.path } },
+      );
 }
 
 /** Closes the files of all layers. */

@@ -502,3 +502,74 @@ describe('the folder of an image', () => {
       });
     }));
 });
+
+describe('an external data file', () => {
+  const LEADS: [what: string, make: (file: string, dataFile: string) => void][] = [
+    ['a hard link', (file, dataFile) => fs.linkSync(file, dataFile)],
+    ['a symlink', (file, dataFile) => fs.symlinkSync(file, dataFile)],
+  ];
+
+  test.each(LEADS)('that is the image itself is refused: %s', (_, make) =>
+    withFolders((folder) => {
+      const image = `${folder}/images/top.qcow2`;
+      createWithDataFile(`${folder}/images`, 'top.qcow2', 'disk.raw');
+      fs.rmSync(`${folder}/images/disk.raw`);
+      make(image, `${folder}/images/disk.raw`);
+      const error = catchError(() => openImage(image));
+      expect(error.code).toBe('DAMAGED');
+      expect(error.message).toBe(
+        `${image}: its external data file name ${folder}/images/disk.raw leads to the image itself: --data-file FILE takes another one`,
+      );
+    }),
+  );
+
+  test('that is the image by its name is refused', () =>
+    withFolders((folder) => {
+      createWithDataFile(`${folder}/images`, 'top.qcow2', 'disk.raw');
+      fs.renameSync(`${folder}/images/top.qcow2`, `${folder}/images/disk.raw`);
+      const { message } = catchError(() => openImage(`${folder}/images/disk.raw`));
+      expect(message).toContain('leads to the image itself');
+    }));
+
+  test.each(LEADS)('that is a qcow2 image of the chain is refused: %s', (_, make) =>
+    withFolders((folder) => {
+      const [image, base] = [`${folder}/images/top.qcow2`, `${folder}/images/base.qcow2`];
+      createPlain(base);
+      createWithDataFile(`${folder}/images`, 'top.qcow2', 'disk.raw');
+      runCommand('qemu-img', ['rebase', '-u', '-b', 'base.qcow2', '-F', 'qcow2', image], { cwd: `${folder}/images` });
+      expect(openedWith(image)).toHaveLength(3);
+      fs.rmSync(`${folder}/images/disk.raw`);
+      make(base, `${folder}/images/disk.raw`);
+      const before = fs.readdirSync('/proc/self/fd').length;
+      const error = catchError(() => openImage(image));
+      expect(error.code).toBe('DAMAGED');
+      expect(error.message).toContain(
+        `its external data file name ${folder}/images/disk.raw leads to ${base}, a qcow2 image of the chain`,
+      );
+      expect(fs.readdirSync('/proc/self/fd')).toHaveLength(before);
+    }),
+  );
+
+  test('of a backing file that is the image above is refused', () =>
+    withFolders((folder) => {
+      const image = `${folder}/images/top.qcow2`;
+      createWithDataFile(`${folder}/images`, 'base.qcow2', 'disk.raw');
+      createOverlay(image, 'base.qcow2', 'qcow2');
+      fs.rmSync(`${folder}/images/disk.raw`);
+      fs.linkSync(image, `${folder}/images/disk.raw`);
+      const { message } = catchError(() => openImage(image));
+      expect(message).toContain(`${folder}/images/base.qcow2: its external data file name`);
+      expect(message).toContain(`leads to ${image}, a qcow2 image of the chain`);
+    }));
+
+  test('that the user names is refused if it is the image, as wrong usage', () =>
+    withFolders((folder) => {
+      const image = `${folder}/images/top.qcow2`;
+      createWithDataFile(`${folder}/images`, 'top.qcow2', 'disk.raw');
+      const error = catchError(() => openImage(image, withoutKeys, { allowedFolders: [], dataFilePath: image }));
+      expect(error.code).toBe('USAGE');
+      expect(error.message).toBe(`--data-file ${image} is the image itself: name the external data file of ${image}`);
+      const { status, stderr } = tryCommand(QCOW2FS, ['list', '--volumes', '--data-file', image, image]);
+      expect([status, stderr]).toEqual([2, `qcow2fs: ${error.message}\n`]);
+    }));
+});
