@@ -14,7 +14,7 @@ import { runCommand, tryCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 
 const SIZE = '1M';
-const RACE_MS = 3000;
+const RACE_MS = 1500;
 
 afterEach(() => {
   vi.restoreAllMocks();
