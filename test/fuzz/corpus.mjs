@@ -7,6 +7,7 @@ import { findStructure } from './structure.mjs';
 
 export const PASSPHRASE = 'open sesame';
 const SECRET = ['--object', `secret,id=s0,data=${PASSPHRASE}`];
+const ESSIV = ['encrypt.ivgen-alg=essiv', 'encrypt.ivgen-hash-alg=sha256'];
 const LUKS = ['encrypt.format=luks', 'encrypt.key-secret=s0', 'encrypt.iter-time=10'];
 
 /** `disk` is the virtual size in KiB; `weight` is how often an image is taken, since some cost more than others. */
@@ -28,6 +29,24 @@ const RECIPES = [
     options: ['cluster_size=4k', 'encrypt.format=aes', 'encrypt.key-secret=s0'],
     ...{ disk: 256, weight: 2, isEncrypted: true },
   },
+  {
+    title: 'LUKS, CBC and ESSIV, above a backing file',
+    options: ['cluster_size=4k', ...LUKS, 'encrypt.cipher-alg=aes-128', 'encrypt.cipher-mode=cbc', ...ESSIV],
+    ...{ disk: 256, weight: 2, isEncrypted: true, backing: 'qcow2' },
+  },
+  { title: 'refcounts of 1 bit', options: ['cluster_size=4k', 'refcount_bits=1'], disk: 256, weight: 1, snapshots: 0 },
+  {
+    title: 'refcounts of 2 bits',
+    options: ['cluster_size=4k', 'refcount_bits=2'],
+    // Compressed clusters share a cluster of the file, which cannot count that far.
+    ...{ disk: 256, weight: 1, isCompressed: false },
+  },
+  { title: 'data file', options: ['cluster_size=4k'], disk: 256, weight: 2, dataFile: ['data_file=image.data'] },
+  {
+    title: 'raw data file',
+    options: ['cluster_size=4k'],
+    ...{ disk: 256, weight: 1, dataFile: ['data_file=image.data', 'data_file_raw=on'] },
+  },
   { title: 'qcow2 backing file', options: ['cluster_size=4k'], disk: 256, weight: 3, backing: 'qcow2' },
   { title: 'raw backing file', options: ['cluster_size=4k'], disk: 256, weight: 2, backing: 'raw' },
   { title: 'bitmaps', options: ['cluster_size=4k'], disk: 256, weight: 3, bitmaps: 3 },
@@ -40,11 +59,16 @@ export function makeCorpus(folder) {
   return [...images, ...handMade()];
 }
 
-function makeImage(folder, { title, options, disk, weight, isEncrypted, backing, bitmaps = 0, snapshots = 2 }) {
+function makeImage(folder, recipe) {
+  const { title, disk, weight, isEncrypted, backing, dataFile = [], bitmaps = 0 } = recipe;
+  const hasDataFile = dataFile.length > 0;
+  // Neither snapshots nor compressed clusters go with a data file.
+  const { snapshots = hasDataFile ? 0 : 2, isCompressed = !isEncrypted && !hasDataFile } = recipe;
+  const options = [...recipe.options, ...dataFile];
   fs.mkdirSync(folder);
   const tool = (name, args) => execFileSync(name, args, { cwd: folder, stdio: ['ignore', 'ignore', 'pipe'] });
   const name = 'image.qcow2';
-  const names = [name];
+  const names = hasDataFile ? [name, 'image.data'] : [name];
   if (backing !== undefined) {
     names.push(`base.${backing}`);
     tool('qemu-img', ['create', '-q', '-f', backing, names[1], `${disk / 2}k`]);
@@ -63,7 +87,7 @@ function makeImage(folder, { title, options, disk, weight, isEncrypted, backing,
   const write = (...commands) => tool('qemu-io', [...secret, ...commands.flatMap((each) => ['-c', each]), ...opened]);
   const snapshot = (each) => tool('qemu-img', ['snapshot', ...secret, '-c', each, ...(isEncrypted ? opened : [name])]);
   const half = disk / 2;
-  if (!isEncrypted) write(`write -c -P 1 0 ${half / 4}k`, `write -c -P 2 ${half}k ${half / 4}k`);
+  if (isCompressed) write(`write -c -P 1 0 ${half / 4}k`, `write -c -P 2 ${half}k ${half / 4}k`);
   write(`write -P 3 ${half / 2}k ${half / 8}k`, `write -P 4 ${half + half / 2}k 3k`);
   for (let index = 0; index < snapshots; index++) snapshot(`night ${index}`);
   write(`write -P 5 ${half / 2}k ${half / 16}k`, `write -z ${half + half / 4}k ${half / 8}k`);

@@ -83,11 +83,11 @@ function isSlow(milliseconds, { user, system }) {
 }
 
 /**
- * `keys` are those of the healthy image if nothing that they come from was touched. Returns a digest of all that was read,
+ * `keys` are those of the healthy image if nothing that they come from was touched. `witness` notes what was read of the current state. Returns a digest of all that was read,
  * or undefined if anything failed.
  * @throws Finding
  */
-export function exercise(path, random, keys) {
+export function exercise(path, random, keys, witness) {
   recycleMemory();
   const before = openDescriptors.size;
   let isWhole = true;
@@ -137,7 +137,7 @@ export function exercise(path, random, keys) {
     const source = keys === undefined ? withPassphrase(Buffer.from(PASSPHRASE)) : withKeys(keys);
     const image = roundsOf(header) > MAX_ROUNDS ? undefined : step('open', () => openImage(path, source));
     if (image !== undefined) {
-      readStates(image, random, step, hash);
+      readStates(image, random, step, hash, witness);
       closeImage(image);
     }
   }
@@ -151,27 +151,30 @@ export function exercise(path, random, keys) {
   return isWhole ? hash.digest('hex') : undefined;
 }
 
-function readStates(image, random, step, hash) {
+function readStates(image, random, step, hash, witness) {
   const disks = step('states', () => new StateDisks(image));
   if (disks === undefined) return;
   const count = snapshotsOf(image).length + 1;
-  for (let state = 0; state < Math.min(count, MAX_STATES); state++) {
+  const chosen = Array.from({ length: Math.min(count, MAX_STATES) }, (_, index) =>
+    index === 0 || count <= MAX_STATES ? index : 1 + random.below(count - 1),
+  );
+  for (const state of chosen) {
     const disk = step('disk', () => disks.disk(state));
-    if (disk !== undefined) readDisk(disk, random, step, hash);
+    if (disk !== undefined) readDisk(disk, random, step, hash, state === 0 ? witness : undefined);
     const vmState = state === 0 ? undefined : step('vmState', () => disks.vmState(state));
     if (vmState !== undefined && vmState.sizeBytes > 0) readDisk(vmState, random, step, hash);
   }
 }
 
-function readDisk(disk, random, step, hash) {
+function readDisk(disk, random, step, hash, witness) {
   const { sizeBytes } = disk;
   if (!Number.isSafeInteger(sizeBytes)) throw new Finding('disk', `its size is ${sizeBytes}`);
   const places = [0, Math.max(0, sizeBytes - READ_BYTES), ...[0, 0, 0].map(() => random.below(sizeBytes))];
   for (const offset of places) {
     const length = Math.min(READ_BYTES, sizeBytes - offset);
-    if (length > 0) readRange(disk, offset, length, step, hash);
+    if (length > 0) readRange(disk, offset, length, step, hash, witness);
   }
-  walkExtents(disk, step, hash);
+  walkExtents(disk, step, hash, witness);
   for (const offset of places.slice(0, 3)) {
     if (offset >= sizeBytes) continue;
     const data = step('seekData', () => seekData(disk, offset));
@@ -187,11 +190,12 @@ function readDisk(disk, random, step, hash) {
   hash.update(`${allocated} `);
 }
 
-function readRange(disk, offset, length, step, hash) {
+function readRange(disk, offset, length, step, hash, witness) {
   target.fill(0xa5);
   const isRead = step('readAt', () => disk.readAt(target, 0, offset, length) ?? true);
   if (isRead === undefined) return;
   hash.update(target.subarray(0, length));
+  witness?.note(offset, target.subarray(0, length));
   // The same bytes in two pieces.
   const middle = Math.floor(length / 3);
   again.fill(0x5a);
@@ -203,7 +207,7 @@ function readRange(disk, offset, length, step, hash) {
 }
 
 /** Extents have a length, and what they say is what a read says. */
-function walkExtents(disk, step, hash) {
+function walkExtents(disk, step, hash, witness) {
   let offset = 0;
   for (let count = 0; count < EXTENT_COUNT && offset < disk.sizeBytes; count++) {
     const rest = disk.sizeBytes - offset;
@@ -217,6 +221,7 @@ function walkExtents(disk, step, hash) {
     if (isSparse(kind) && (isRead === undefined || target.compare(zeros, 0, length, 0, length) !== 0)) {
       throw new Finding('readAt', `the ${kind} at ${offset} is not read as zeros`);
     }
+    if (isRead !== undefined) witness?.note(offset, target.subarray(0, length));
     hash.update(`${offset} ${kind} `);
     offset += lengthBytes;
   }

@@ -7,6 +7,7 @@
  *   --cases N    how many cases
  *   --seed S     another seed, other mutations; a new one each time if it is left out
  *   --case N     this case of the seed alone
+ *   --ask-qemu N  compare the bytes of each Nth case with those that QEMU reads (50); a process of QEMU takes as long as some cases
  *
  * Needs QEMU's tools and a build in dist/. What it finds is kept in a new folder in $TMPDIR.
  */
@@ -28,11 +29,13 @@ const { values: flags } = parseArgs({
     cases: { type: 'string' },
     seed: { type: 'string' },
     case: { type: 'string' },
+    'ask-qemu': { type: 'string' },
   },
 });
 const seed = Number(flags.seed ?? Math.floor(Math.random() * 2 ** 31));
 const threadCount = flags.case === undefined ? Math.max(1, Math.min(4, os.availableParallelism())) : 1;
 const first = Number(flags.case ?? 0);
+const askEach = flags.case === undefined ? Number(flags['ask-qemu'] ?? 50) : 1;
 const end = flags.case === undefined ? Number(flags.cases ?? Infinity) : first + 1;
 const memory = fs.existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir();
 const folder = fs.mkdtempSync(path.join(memory, 'qcow2fs-fuzz-'));
@@ -54,9 +57,11 @@ async function fuzz() {
   );
   const done = results.reduce((sum, each) => sum + each.done, 0);
   const slowest = results.map((each) => each.slowest).reduce((a, b) => (a.milliseconds > b.milliseconds ? a : b));
+  const confirmed = results.reduce((sum, each) => sum + each.confirmed, 0);
   const elapsed = (Date.now() - started) / 1000;
   console.log(
     `fuzz: ${done} cases, seed ${seed}, ${Math.round(done / elapsed)} cases/s, ${findings.length} findings; ` +
+      `QEMU gives the same bytes for ${confirmed} reads; ` +
       `the slowest step was ${slowest.step} with ${Math.round(slowest.milliseconds)} ms`,
   );
 }
@@ -66,9 +71,9 @@ function runThread(corpus, start, deadline) {
   const home = path.join(folder, `thread-${start - first}`);
   fs.mkdirSync(home);
   return new Promise((resolve) => {
-    const result = { done: 0, slowest: { milliseconds: 0, step: 'nothing' } };
+    const result = { done: 0, confirmed: 0, slowest: { milliseconds: 0, step: 'nothing' } };
     const worker = new Worker(new URL('./worker.mjs', import.meta.url), {
-      workerData: { corpus, folder: home, seed, first: start, step: threadCount, end, deadline, progress },
+      workerData: { corpus, folder: home, seed, first: start, step: threadCount, end, deadline, progress, askEach },
       resourceLimits: { maxOldGenerationSizeMb: 512 },
     });
     let last = -1;

@@ -7,6 +7,7 @@ import { PASSPHRASE } from './corpus.mjs';
 import { exercise, Finding } from './exercise.mjs';
 import { mutate, Target } from './mutations.mjs';
 import { Random } from './random.mjs';
+import { Witness } from './witness.mjs';
 
 /** Lays the files of a corpus below `folder`, where cases damage them in place and put them right again. */
 export async function prepare(corpus, folder) {
@@ -31,11 +32,14 @@ export async function prepare(corpus, folder) {
   return images;
 }
 
+/** Reads that QEMU was asked about and gave the same bytes for. */
+export const confirmed = { reads: 0 };
+
 /**
  * Runs one case. Returns undefined, or what was found with the mutations and the damaged files.
  * A finding is only one if it is found twice: a busy machine may take a second for anything.
  */
-export function runCase(images, seed, number) {
+export function runCase(images, seed, number, asksQemu) {
   const random = new Random(seed, number);
   const image = pickWeighted(images, random);
   const file = image.files[random.chance(0.75) ? 0 : random.below(image.files.length)];
@@ -45,9 +49,12 @@ export function runCase(images, seed, number) {
   if (target.sizeBytes !== file.healthy.length) fs.ftruncateSync(file.fd, target.sizeBytes);
   const { luks } = file.structure;
   const isKeyTouched = luks.some(([start, length]) => target.isTouched(start, length));
-  const act = () => exercise(image.files[0].path, new Random(seed, number), isKeyTouched ? undefined : image.keys);
+  const witness = asksQemu ? new Witness() : undefined;
+  const { path: opened } = image.files[0];
+  const act = () => exercise(opened, new Random(seed, number), isKeyTouched ? undefined : image.keys, witness);
   try {
     const digest = attempt(act);
+    askWitness(witness, opened, image);
     if (isIdle) requireHealthyBytes(target, digest, () => attempt(act));
     return undefined;
   } catch (error) {
@@ -70,6 +77,15 @@ function attempt(act) {
     return act();
   } finally {
     Error.stackTraceLimit = stackTraceLimit;
+  }
+}
+
+function askWitness(witness, opened, { isEncrypted }) {
+  if (witness === undefined) return;
+  try {
+    confirmed.reads += witness.ask(opened, isEncrypted);
+  } catch (error) {
+    throw new Finding('readAt', error.message, { cause: error });
   }
 }
 

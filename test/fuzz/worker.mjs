@@ -2,9 +2,9 @@
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { slowest } from './exercise.mjs';
-import { prepare, runCase } from './run-cases.mjs';
+import { confirmed, prepare, runCase } from './run-cases.mjs';
 
-const { corpus, folder, seed, first, step, end, deadline, progress } = workerData;
+const { corpus, folder, seed, first, step, end, deadline, progress, askEach } = workerData;
 const images = await prepare(
   corpus.map((image) => ({
     ...image,
@@ -15,9 +15,9 @@ const images = await prepare(
 let done = 0;
 for (let number = first; number < end && Date.now() < deadline; number += step) {
   Atomics.store(progress, 0, number);
-  const finding = runCase(images, seed, number);
+  const finding = runCase(images, seed, number, number % askEach === 0);
   if (finding !== undefined) parentPort.postMessage({ finding: { ...finding, number } });
   done += 1;
 }
 Atomics.store(progress, 0, -1);
-parentPort.postMessage({ done, slowest });
+parentPort.postMessage({ done, slowest, confirmed: confirmed.reads });
