@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { type KeySource, withPassphrase } from '../../src/open-image/layer-keys.ts';
 import { closeImage, type OpenImage, openImage, snapshotsOf } from '../../src/open-image/open-image.ts';
 import { StateDisks } from '../../src/open-image/state-disks.ts';
+import { catchError } from '../support/catch-error.ts';
 import { withMemoryFolder } from '../support/temporary-folder.ts';
 import {
   addKeySlot,
@@ -55,7 +56,7 @@ const CASES: readonly (readonly [title: string, options: readonly string[]])[] =
     ([cipher, mode]) =>
       [`${cipher}, ${mode}, essiv`, luks(cipher, mode, 'essiv', 'sha256', 'encrypt.ivgen-hash-alg=sha256')] as const,
   ),
-  ...['sha1', 'sha224', 'sha384', 'sha512', 'ripemd160'].map(
+  ...['md5', 'sha1', 'sha224', 'sha384', 'sha512', 'ripemd160'].map(
     (hash) => [`the hash ${hash}`, luks('aes-256', 'xts', 'plain64', hash)] as const,
   ),
   ['essiv with a key of 128 bits', luks('aes-256', 'cbc', 'essiv', 'sha1', 'encrypt.ivgen-hash-alg=md5')],
@@ -78,6 +79,24 @@ describe.each(CASES)('%s', (title, options) => {
       expectTrueStates(image, folder, withPassphrase(Buffer.from('geheim')), seed);
     }));
 });
+
+test.each([
+  ['serpent-256', 'xts', '"serpent"'],
+  ['twofish-256', 'xts', '"twofish"'],
+  ['cast5-128', 'cbc', '"cast5"'],
+  ['aes-256', 'ctr', '"ctr"'],
+  ['aes-256', 'ecb', '"ecb"'],
+])('%s with %s, which QEMU writes, is refused by its name', (cipher, mode, name) =>
+  withMemoryFolder((folder) => {
+    const options = luks(cipher, mode, 'plain64', 'sha256');
+    const image = { path: `${folder}/image.qcow2`, passphrase: 'geheim', options, sizeBytes: SIZE_BYTES };
+    createEncryptedImage(image);
+    const { code, message } = catchError(() => openImage(image.path, withPassphrase(Buffer.from('geheim'))));
+    expect(code).toBe('UNSUPPORTED');
+    expect(message).toContain(`${image.path} uses LUKS encryption`);
+    expect(message).toContain(`${name} is not supported`);
+  }),
+);
 
 describe('compressed clusters', () => {
   test.each([
