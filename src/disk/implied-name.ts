@@ -2,80 +2,135 @@
 
 import { Qcow2fsError } from '../errors.ts';
 
+/** Drivers of QEMU that give the bytes of a file as they are. */
+export const FILE_DRIVERS = ['file', 'host_device'] as const;
+export type FileDriver = (typeof FILE_DRIVERS)[number];
+
 export interface ImpliedName {
   /** As in the name: may be relative. */
   readonly path: string;
-  /** The format, if the name says it. */
-  readonly format: 'qcow2' | 'raw' | undefined;
+  /** What reads it: a format, or a file driver; undefined if nothing says it. */
+  readonly driver: string | undefined;
+  /** What kind of file it must be, if anything says it: `file` is a regular one, `host_device` a device. */
+  readonly fileDriver: FileDriver | undefined;
 }
 
-const FILE_DRIVERS = ['file', 'host_device'];
-/** Options of block drivers that have no part in which bytes are read. */
-const HARMLESS_OPTIONS = [
-  ...['read-only', 'auto-read-only', 'discard', 'detect-zeroes', 'force-share', 'locking', 'aio', 'node-name'],
-  ...['cache', 'cache.direct', 'cache.no-flush', 'lazy-refcounts', 'cache-size', 'l2-cache-size'],
+/** Options that have no part in which bytes are read: of every driver, of those of files, and of qcow2. */
+const NODE_OPTIONS = [
+  ...['read-only', 'auto-read-only', 'discard', 'detect-zeroes', 'force-share', 'node-name'],
+  ...['cache', 'cache.direct', 'cache.no-flush'],
 ];
+const FILE_OPTIONS = [...NODE_OPTIONS, 'locking', 'aio'];
+const QCOW2_OPTIONS = ['lazy-refcounts', 'cache-size', 'l2-cache-size'];
 
 /**
  * @param imagePath names the image in errors
  * @param name one character per byte (latin1)
+ * @param statedFormat what the image says besides the name. It beats the driver in a `json:` name (bdrv_open_backing_file,
+ * parse_json_protocol: "Options given in the filename have lower priority").
  * @throws Qcow2fsError UNSUPPORTED, naming the protocol, driver or option; DAMAGED for a name that cannot be one.
  */
-export function decodeImpliedName(imagePath: string, name: string): ImpliedName {
+export function decodeImpliedName(imagePath: string, name: string, statedFormat: string | undefined): ImpliedName {
   const text = Buffer.from(name, 'latin1').toString('utf8');
   if (text.includes('\0')) throw refuse('DAMAGED', imagePath, text.replaceAll('\0', '\\0'), 'it has a NUL byte in it');
   if (!Buffer.from(text, 'utf8').equals(Buffer.from(name, 'latin1'))) {
     throw refuse('UNSUPPORTED', imagePath, text, 'it is not UTF-8');
   }
-  if (text.startsWith('json:')) return fromJson(imagePath, text);
-  if (text.startsWith('file:')) return { path: text.slice('file:'.length), format: undefined };
+  if (text.startsWith('json:')) return fromJson(imagePath, text, statedFormat);
+  const plain = { driver: statedFormat, fileDriver: isFileDriver(statedFormat) ? statedFormat : undefined };
+  if (text.startsWith('file:')) return { ...plain, path: text.slice('file:'.length) };
   // path_has_protocol of QEMU: a colon before the first slash.
   const protocol = /^[^/:]*:/.exec(text)?.[0];
   if (protocol !== undefined) throw refuse('UNSUPPORTED', imagePath, text, `${protocol} is not supported`);
-  return { path: text, format: undefined };
+  return { ...plain, path: text };
 }
 
-function fromJson(imagePath: string, text: string): ImpliedName {
+export function isFileDriver(value: unknown): value is FileDriver {
+  return FILE_DRIVERS.some((driver) => driver === value);
+}
+
+function fromJson(imagePath: string, text: string, statedFormat: string | undefined): ImpliedName {
+  const json = text.slice('json:'.length);
   let value: unknown;
   try {
-    value = JSON.parse(text.slice('json:'.length));
+    value = JSON.parse(json);
   } catch {
     throw refuse('DAMAGED', imagePath, text, 'it is not valid JSON');
   }
-  return fromOptions(imagePath, text, flatten(value, ''));
+  const options: Options = new Map();
+  const twice = flatten(value, '', options);
+  if (twice !== undefined) throw refuse('DAMAGED', imagePath, text, `it gives the option "${twice}" twice`);
+  if (countKeys(value) !== countColons(json)) throw refuse('DAMAGED', imagePath, text, 'it gives an option twice');
+  return fromOptions(imagePath, text, options, statedFormat);
 }
 
-/** `{"file": {"filename": "x"}}` and `{"file.filename": "x"}` are the same to QEMU. */
-function flatten(value: unknown, prefix: string): Map<string, unknown> {
-  const flat = new Map<string, unknown>();
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return flat.set(prefix, value);
-  for (const [key, inner] of Object.entries(value)) {
-    for (const [path, leaf] of flatten(inner, prefix === '' ? key : `${prefix}.${key}`)) flat.set(path, leaf);
+type Options = Map<string, unknown>;
+
+/**
+ * `{"file": {"filename": "x"}}` and `{"file.filename": "x"}` are the same to QEMU. Returns an option that is given in both
+ * ways: which of them counts in QEMU (qdict_flatten) depends on the order of its hash table.
+ */
+function flatten(value: unknown, prefix: string, into: Options): string | undefined {
+  const entries = isObject(value) ? Object.entries(value) : [];
+  if (entries.length === 0) {
+    if (into.has(prefix)) return prefix;
+    into.set(prefix, value);
   }
-  return flat;
+  for (const [key, inner] of entries) {
+    const twice = flatten(inner, prefix === '' ? key : `${prefix}.${key}`, into);
+    if (twice !== undefined) return twice;
+  }
+  return undefined;
 }
 
-function fromOptions(imagePath: string, text: string, options: Map<string, unknown>): ImpliedName {
-  const driver = options.get('driver');
-  const isFormat = driver === 'qcow2' || driver === 'raw';
-  if (driver !== undefined && !isFormat && !isFileDriver(driver)) {
-    throw refuse('UNSUPPORTED', imagePath, text, `the driver "${toText(driver)}" is not supported`);
-  }
-  const inner = isFormat || options.has('file.filename') ? 'file.' : '';
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** JSON.parse takes the last of two equal keys, QEMU (json-parser.c: parse_pair) neither: then there are more colons than keys. */
+function countKeys(value: unknown): number {
+  if (typeof value !== 'object' || value === null) return 0;
+  const own = Array.isArray(value) ? 0 : Object.keys(value).length;
+  return Object.values(value).reduce<number>((sum, inner) => sum + countKeys(inner), own);
+}
+
+/** Those of valid JSON outside of its strings. */
+function countColons(json: string): number {
+  return json.replace(/"(?:[^"\\]|\\.)*"/g, '').split(':').length - 1;
+}
+
+function fromOptions(imagePath: string, text: string, options: Options, statedFormat: string | undefined): ImpliedName {
+  const own = options.get('driver');
+  const driver = statedFormat ?? own;
+  const fail = (what: string): never => {
+    const isReadable = own === undefined || own === 'qcow2' || own === 'raw' || isFileDriver(own);
+    const reason = isReadable ? what : `the driver "${toText(own)}" is not supported`;
+    throw refuse('UNSUPPORTED', imagePath, text, reason);
+  };
+  if (driver !== undefined && typeof driver !== 'string') return fail('its driver is no text');
+  // A format has the file below it; a file driver is the file itself.
+  const inner = isFileDriver(driver) ? '' : 'file.';
+  const known = knownOptions(driver, inner);
+  let fileDriver = isFileDriver(driver) ? driver : undefined;
   for (const [key, value] of options) {
-    if (key === 'driver' || key === `${inner}filename`) continue;
-    if (key === `${inner}driver` && isFileDriver(value)) continue;
-    if (HARMLESS_OPTIONS.includes(key.replace(/^file\./, ''))) continue;
-    const what = key.endsWith('driver') ? `the driver "${toText(value)}"` : `the option "${key}"`;
-    throw refuse('UNSUPPORTED', imagePath, text, `${what} is not supported`);
+    if (key === `${inner}driver` && inner !== '' && isFileDriver(value)) fileDriver = value;
+    else if (key === 'filename' && inner !== '') fail('its driver looks for the "filename" in a "file"');
+    else if (!known.includes(key)) {
+      fail(`${key.endsWith('driver') ? `the driver "${toText(value)}"` : `the option "${key}"`} is not supported`);
+    }
   }
   const path = options.get(`${inner}filename`);
-  if (typeof path !== 'string') throw refuse('UNSUPPORTED', imagePath, text, 'it names no local file');
-  return { path, format: isFormat ? driver : undefined };
+  if (typeof path !== 'string') return fail('it names no local file');
+  // QEMU refuses both (json-parser.c: parse_string), and no path has them.
+  if (path.includes('\0') || /\p{Surrogate}/u.test(path)) return fail('its file name is no valid one');
+  return { path, driver, fileDriver };
 }
 
-function isFileDriver(value: unknown): boolean {
-  return typeof value === 'string' && FILE_DRIVERS.includes(value);
+function knownOptions(driver: string | undefined, inner: '' | 'file.'): string[] {
+  if (inner === '') return ['driver', 'filename', ...FILE_OPTIONS];
+  const ofFormat = driver === 'qcow2' || driver === undefined ? QCOW2_OPTIONS : [];
+  const ofFile = ['filename', ...FILE_OPTIONS].map((key) => `${inner}${key}`);
+  return ['driver', ...NODE_OPTIONS, ...ofFormat, ...ofFile];
 }
 
 /** Not String(): an object in an array may have a `toString` that is no function. */

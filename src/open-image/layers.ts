@@ -2,7 +2,7 @@
 
 import fs from 'node:fs';
 import { type Gate, impliedPath } from '../disk/gate.ts';
-import { decodeImpliedName, type ImpliedName } from '../disk/implied-name.ts';
+import { decodeImpliedName, type ImpliedName, isFileDriver } from '../disk/implied-name.ts';
 import { Qcow2fsError } from '../errors.ts';
 import { hasQcowMagic, lookOf, openQcow2, type Qcow2File, type Qcow2Metadata } from '../qcow2/open-qcow2.ts';
 import { refuseUnsupportedFeatures } from '../qcow2/unsupported-features.ts';
@@ -71,8 +71,9 @@ export function openBackingChain(layers: Layer[], chain: ChainOptions): void {
   }
   if (backingPath === null) return;
   if (backingPath !== undefined) {
+    const driver = driverOfBackingFile(top, top.qcow2.backingName);
     const { file, ownFolders } = openNamedFile(backingPath, needOfBacking(top), forbiddenFolder);
-    layers.push({ ...toBackingLayer(file, undefined, top, layers), ownFolders });
+    layers.push({ ...toBackingLayer(file, { driver, fileDriver: undefined }, top, layers), ownFolders });
   }
   let gate: Gate | undefined;
   for (;;) {
@@ -81,11 +82,12 @@ export function openBackingChain(layers: Layer[], chain: ChainOptions): void {
     if (layers.length >= MAX_LAYER_COUNT) {
       throw new Qcow2fsError('DAMAGED', `${top.file.path}: its backing chain has over ${MAX_LAYER_COUNT} files`);
     }
-    const name = decodeImpliedName(above.file.path, above.qcow2.backingName);
+    refuseLostFormat(above, layers);
+    const name = decodeImpliedName(above.file.path, above.qcow2.backingName, above.qcow2.backingFormat);
     gate ??= gateOf(layers, layers.length - 1, chain);
     const implied = impliedPath(above.file.path, name.path);
     const file = openImpliedFile(implied, needOfBacking(above), gate, forbiddenFolder);
-    layers.push(toBackingLayer(file, name.format, above, layers));
+    layers.push(toBackingLayer(file, name, above, layers));
   }
 }
 
@@ -208,7 +210,7 @@ function needOfBacking({ file }: Layer): Need {
 /** Closes the file when it throws. */
 function toBackingLayer(
   file: OpenFile,
-  namedFormat: ImpliedName['format'],
+  name: Omit<ImpliedName, 'path'>,
   above: Layer,
   layers: readonly Layer[],
 ): Layer {
@@ -223,24 +225,62 @@ function toBackingLayer(
         },
       );
     }
-    return { file, qcow2: isQcow2(file, above, namedFormat) ? readMetadata(file) : undefined };
+    requireKind(file, above, name);
+    return { file, qcow2: isQcow2(file, above, name.driver) ? readMetadata(file) : undefined };
   } catch (error) {
     fs.closeSync(file.fd);
     throw error;
   }
 }
 
-/** The format that the layer above names; without a name it is probed, as QEMU does. */
-function isQcow2(file: OpenFile, above: Layer, namedFormat: ImpliedName['format']): boolean {
-  const format = namedFormat ?? above.qcow2?.backingFormat;
-  if (format === 'qcow2') return true;
-  if (format === 'raw' || format === 'host_device') return false;
-  if (format === undefined || format === '') return isQcow2ByItsLook(file, above);
+/** What the image says about the format of its backing file, for another file in its place. */
+function driverOfBackingFile({ file, qcow2 }: Layer, backingName: string): string | undefined {
+  try {
+    return decodeImpliedName(file.path, backingName, qcow2?.backingFormat).driver;
+  } catch {
+    // A name that cannot be opened here is what the other file is for.
+    return qcow2?.backingFormat;
+  }
+}
+
+/**
+ * To guess the format would be to show other bytes than those of the disk, if it was another one.
+ * @throws Qcow2fsError DAMAGED.
+ */
+function refuseLostFormat({ file, qcow2 }: Layer, layers: readonly Layer[]): void {
+  if (qcow2?.lostBackingFormat === undefined) return;
+  const remedy =
+    layers.length === 1
+      ? '--backing FILE takes FILE, which is qcow2 if it looks like it, --no-backing takes none'
+      : '--no-backing does without the backing files';
+  throw new Qcow2fsError(
+    'DAMAGED',
+    `${file.path}: ${qcow2.lostBackingFormat}; so the format of its backing file is not known: ${remedy}`,
+    { data: { file: file.path } },
+  );
+}
+
+/** As QEMU (raw_open_common): its driver `file` takes regular files, and `host_device` devices. */
+function requireKind(file: OpenFile, above: Layer, { fileDriver }: Omit<ImpliedName, 'path'>): void {
+  if (fileDriver === undefined || file.isBlockDevice === (fileDriver === 'host_device')) return;
+  const kind = file.isBlockDevice ? 'a block device' : 'a regular file';
   throw new Qcow2fsError(
     'UNSUPPORTED',
-    `${above.file.path}: the format "${format}" of its backing file is not supported`,
+    `${above.file.path}: its backing file ${file.path} is ${kind}, which the driver "${fileDriver}" does not take`,
+    { data: { file: above.file.path, backingFile: file.path } },
+  );
+}
+
+/** By what the layer above names; without that it is probed, as QEMU does. */
+function isQcow2(file: OpenFile, above: Layer, driver: string | undefined): boolean {
+  if (driver === 'qcow2') return true;
+  if (driver === 'raw' || isFileDriver(driver)) return false;
+  if (driver === undefined) return isQcow2ByItsLook(file, above);
+  throw new Qcow2fsError(
+    'UNSUPPORTED',
+    `${above.file.path}: the format "${driver}" of its backing file is not supported`,
     {
-      data: { file: above.file.path, format },
+      data: { file: above.file.path, format: driver },
     },
   );
 }

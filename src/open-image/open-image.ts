@@ -245,7 +245,7 @@ function problemsOfLayer(layer: Layer, snapshots: Sequence<Snapshot>): string[] 
   if (qcow2 === undefined) return [];
   const l1Problem = activeL1TableProblem(qcow2);
   return [
-    ...qcow2.problems,
+    ...qcow2.problems.map(({ message }) => message),
     ...(l1Problem === undefined ? [] : [l1Problem]),
     ...findTableProblems(toQcow2File(layer, qcow2), snapshots),
   ];

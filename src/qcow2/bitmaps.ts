@@ -2,6 +2,7 @@
 
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import { readExactly } from '../storage/storage.ts';
+import { readExtensions } from './header-extensions.ts';
 import {
   MAX_BITMAP_BYTES,
   MAX_BITMAP_COUNT,
@@ -12,7 +13,7 @@ import {
   MAX_BITMAP_TABLE_SIZE,
   MIN_BITMAP_GRANULARITY_BITS,
 } from './limits.ts';
-import { type Qcow2File, readExtensions } from './open-qcow2.ts';
+import type { Qcow2File } from './open-qcow2.ts';
 import {
   BITMAP_DIRECTORY_ENTRY_BYTES,
   BITMAPS_EXTENSION_BYTES,
@@ -50,8 +51,8 @@ export interface BitmapList {
 export function listBitmaps(file: Qcow2File): BitmapList {
   const areUpToDate = (file.header.autoclearFeatures & QCOW2_AUTOCLEAR_BITMAPS) !== 0n;
   try {
-    const extensions = readExtensions(file.storage, file.header, file.clusterBytes, []);
-    const extension = extensions.find(({ type }) => type === QCOW2_EXT_MAGIC_BITMAPS);
+    const { byType } = readExtensions(file.storage, file.header, file.clusterBytes);
+    const extension = byType.get(QCOW2_EXT_MAGIC_BITMAPS);
     if (extension === undefined) return { bitmaps: [], areUpToDate, problems: [] };
     const { bitmaps } = readBitmapDirectory(file, extension.data);
     const stale =

@@ -7,7 +7,9 @@ import { luksAlgorithms, luksAlgorithmsOf, unlockLuksVolume } from '../luks/unlo
 import type { UnlockSession } from '../luks/unlock-session.ts';
 import { toVolumeKey, type VolumeKey } from '../luks/volume-key.ts';
 import type { Storage } from '../storage/storage.ts';
-import { QCOW_CRYPT_AES, QCOW_CRYPT_LUKS, QCOW_CRYPT_NONE } from './wire/header.ts';
+import type { HeaderExtension } from './header-extensions.ts';
+import type { HeaderProblem } from './header-problem.ts';
+import { CRYPT_METHOD_OFFSET, QCOW_CRYPT_AES, QCOW_CRYPT_LUKS, QCOW_CRYPT_NONE } from './wire/header.ts';
 import { type CryptoHeaderPointer, decodeCryptoHeaderPointer } from './wire/header-extensions.ts';
 
 /**
@@ -24,9 +26,8 @@ export type Encryption =
   | { readonly format: 'damaged'; readonly problem: EncryptionProblem };
 
 /** An error as plain data. */
-export interface EncryptionProblem {
+export interface EncryptionProblem extends HeaderProblem {
   readonly code: Qcow2fsError['code'];
-  readonly message: string;
 }
 
 /**
@@ -36,13 +37,17 @@ export interface EncryptionProblem {
 export function readEncryption(
   storage: Storage,
   cryptMethod: number,
-  extension: Buffer | undefined,
+  extension: HeaderExtension | undefined,
   clusterBytes: number,
 ): Encryption | undefined {
   try {
     if (cryptMethod !== QCOW_CRYPT_LUKS && extension !== undefined) {
       // As QEMU. To go by crypt_method alone would show ciphertext if a bit of that field is wrong.
-      fail(storage, `crypt_method is ${cryptMethod}, but there is a header of LUKS encryption`);
+      fail(
+        storage,
+        extension.offset,
+        `header field crypt_method is ${cryptMethod}, but there is a header of LUKS encryption`,
+      );
     }
     if (cryptMethod === QCOW_CRYPT_NONE) return undefined;
     if (cryptMethod === QCOW_CRYPT_AES) return { format: 'aes' };
@@ -50,7 +55,9 @@ export function readEncryption(
     return { format: 'luks', volume: readVolume(storage, extension, clusterBytes) };
   } catch (error) {
     if (!(error instanceof Qcow2fsError) || error.code === 'IO') throw error;
-    return { format: 'damaged', problem: { code: error.code, message: error.message } };
+    const { code, message, data } = error;
+    const offset = typeof data.offset === 'number' ? data.offset : CRYPT_METHOD_OFFSET;
+    return { format: 'damaged', problem: { field: 'crypt_method', code, message, offset } };
   }
 }
 
@@ -106,26 +113,33 @@ export function unlockEncryption(
   return toVolumeKey(spec, key);
 }
 
-function readVolume(storage: Storage, extension: Buffer | undefined, clusterBytes: number): LuksVolume {
-  if (extension === undefined) fail(storage, 'crypt_method says LUKS, but the header extension for it is missing');
-  const pointer = decodePointer(storage, extension);
-  if (pointer === undefined) {
-    fail(storage, `the header extension for LUKS has ${extension.length} bytes, but must have 16`);
+function readVolume(storage: Storage, extension: HeaderExtension | undefined, clusterBytes: number): LuksVolume {
+  if (extension === undefined) {
+    fail(
+      storage,
+      CRYPT_METHOD_OFFSET,
+      'header field crypt_method is 2 (LUKS), but the header extension for it is missing',
+    );
   }
+  const { lengthBytes, offset } = extension;
+  const pointer = decodePointer(storage, extension);
+  if (pointer === undefined)
+    fail(storage, offset, `the header extension for LUKS has ${lengthBytes} bytes, but must have 16`);
   if (pointer.offset % clusterBytes !== 0) {
-    fail(storage, `the offset of the LUKS header is ${pointer.offset}, which is not cluster aligned`);
+    fail(storage, offset, `the offset of the LUKS header is ${pointer.offset}, which is not cluster aligned`);
   }
   return readLuksVolume(storage, pointer.offset, pointer.lengthBytes);
 }
 
-function decodePointer(storage: Storage, extension: Buffer): CryptoHeaderPointer | undefined {
+function decodePointer(storage: Storage, { data, offset }: HeaderExtension): CryptoHeaderPointer | undefined {
   try {
-    return decodeCryptoHeaderPointer(extension);
+    return decodeCryptoHeaderPointer(data);
   } catch (error) {
-    return fail(storage, messageOf(error));
+    return fail(storage, offset, messageOf(error));
   }
 }
 
-function fail(storage: Storage, what: string): never {
-  throw new Qcow2fsError('DAMAGED', `${storage.name}: ${what}`, { data: { file: storage.name } });
+/** `offset`: of what is wrong. */
+function fail(storage: Storage, offset: number, what: string): never {
+  throw new Qcow2fsError('DAMAGED', `${storage.name}: ${what}`, { data: { file: storage.name, offset } });
 }

@@ -59,10 +59,10 @@ export function hasSameMeaning(file: Qcow2File): boolean {
 
 /** What has to stay for the clusters and tables of a snapshot to mean the same bytes. */
 export function meaningOf(metadata: Qcow2Metadata): string {
-  const { header, hasDataFile, backingName, backingFormat } = metadata;
+  const { header, hasDataFile, backingName, backingFormat, lostBackingFormat } = metadata;
   const features = header.incompatibleFeatures & ~(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT);
   return JSON.stringify([
     ...[header.clusterBits, header.cryptMethod, header.compressionType, String(features)],
-    ...[hasDataFile, backingName, backingFormat],
+    ...[hasDataFile, backingName, backingFormat, lostBackingFormat !== undefined],
   ]);
 }

@@ -41,5 +41,9 @@ export const MIN_BITMAP_GRANULARITY_BITS = 9;
 export const MAX_BITMAP_GRANULARITY_BITS = 31;
 /** qcow2_do_open: "Backing file name too long". */
 export const MAX_BACKING_NAME_BYTES = 1023;
+/** qcow2_read_extensions: "ext_backing_format: len=… too large (>=16)". */
+export const MAX_BACKING_FORMAT_BYTES = 15;
+/** PATH_MAX without its NUL (linux/limits.h): no system call takes a longer path. */
+export const MAX_PATH_BYTES = 4095;
 /** The virtual size is counted in sectors. */
 export const SECTOR_BYTES = 512;

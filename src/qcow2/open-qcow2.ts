@@ -3,6 +3,8 @@
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import { readExactly, type Storage } from '../storage/storage.ts';
 import { type Encryption, readEncryption } from './encryption.ts';
+import { type HeaderExtensions, readExtensions, textOf } from './header-extensions.ts';
+import type { HeaderProblem } from './header-problem.ts';
 import {
   MAX_BACKING_NAME_BYTES,
   MAX_CLUSTER_BITS,
@@ -26,7 +28,6 @@ import {
 } from './wire/header.ts';
 import {
   decodeFeatureNames,
-  decodeHeaderExtensions,
   type FeatureName,
   QCOW2_EXT_MAGIC_BACKING_FORMAT,
   QCOW2_EXT_MAGIC_CRYPTO_HEADER,
@@ -52,6 +53,8 @@ export interface Qcow2Metadata {
   readonly backingName: string | undefined;
   /** The format of the backing file, such as `qcow2` or `raw`, if the image names it. */
   readonly backingFormat: string | undefined;
+  /** Why the format of the backing file is not known, if the image may have named one that cannot be read. */
+  readonly lostBackingFormat: string | undefined;
   /** True if the clusters of the guest are in another file, at the offsets that they have in the guest. */
   readonly hasDataFile: boolean;
   /** The name of that file as stored, one character per byte (latin1), if the image has one. */
@@ -60,7 +63,7 @@ export interface Qcow2Metadata {
   /** undefined for an image that is not encrypted. */
   readonly encryption: Encryption | undefined;
   /** Damage that does not keep the image from being read. */
-  readonly problems: readonly string[];
+  readonly problems: readonly HeaderProblem[];
 }
 
 /** A qcow2 file that can be read. */
@@ -88,12 +91,11 @@ export function openQcow2(storage: Storage): Qcow2File {
   const header = readHeader(storage);
   checkHeader(storage, header);
   const clusterBytes = 2 ** header.clusterBits;
-  const problems: string[] = [];
-  const extensions = readExtensions(storage, header, clusterBytes, problems);
-  const find = (type: number) => extensions.find((extension) => extension.type === type)?.data;
+  const backingName = readBackingName(storage, header, clusterBytes);
+  const extensions = readExtensions(storage, header, clusterBytes);
+  const find = (type: number) => extensions.byType.get(type);
   const encryption = readEncryption(storage, header.cryptMethod, find(QCOW2_EXT_MAGIC_CRYPTO_HEADER), clusterBytes);
-  if (encryption?.format === 'damaged') problems.push(encryption.problem.message);
-  const featureTable = find(QCOW2_EXT_MAGIC_FEATURE_TABLE);
+  const featureTable = find(QCOW2_EXT_MAGIC_FEATURE_TABLE)?.data;
   return {
     storage,
     dataStorage: storage,
@@ -101,14 +103,40 @@ export function openQcow2(storage: Storage): Qcow2File {
     clusterBytes,
     sizeBytes: header.size - (header.size % SECTOR_BYTES),
     hasExtendedL2: (header.incompatibleFeatures & QCOW2_INCOMPAT_EXTL2) !== 0n,
-    backingName: readBackingName(storage, header, clusterBytes),
-    backingFormat: find(QCOW2_EXT_MAGIC_BACKING_FORMAT)?.toString('utf8'),
+    backingName,
+    ...readBackingFormat(extensions),
     hasDataFile: (header.incompatibleFeatures & QCOW2_INCOMPAT_DATA_FILE) !== 0n,
-    dataFileName: find(QCOW2_EXT_MAGIC_DATA_FILE)?.toString('latin1'),
+    dataFileName: readDataFileName(extensions),
     featureNames: featureTable === undefined ? [] : decodeFeatureNames(featureTable),
     encryption,
-    problems,
+    problems: [...extensions.problems, ...(encryption?.format === 'damaged' ? [encryption.problem] : [])],
   };
+}
+
+/**
+ * The format of the backing file. A name that is too long, or an extension behind which all is lost, may have been the one
+ * that names it.
+ */
+function readBackingFormat({
+  byType,
+  problems,
+}: HeaderExtensions): Pick<Qcow2Metadata, 'backingFormat' | 'lostBackingFormat'> {
+  const tooLong = problems.find(({ field }) => field === 'backing_format');
+  const extension = byType.get(QCOW2_EXT_MAGIC_BACKING_FORMAT);
+  const stated = extension === undefined ? '' : textOf(extension).toString('utf8');
+  // An empty one is none: QEMU's bdrv_open_backing_file.
+  if (tooLong === undefined && stated !== '') {
+    return { backingFormat: stated, lostBackingFormat: undefined };
+  }
+  const cause = tooLong ?? problems.find(({ field }) => field === 'header_extension');
+  return { backingFormat: undefined, lostBackingFormat: cause?.message };
+}
+
+/** Not one that is longer than a path can be: cut, it may be that of another file. */
+function readDataFileName({ byType, problems }: HeaderExtensions): string | undefined {
+  const extension = byType.get(QCOW2_EXT_MAGIC_DATA_FILE);
+  const isTooLong = problems.some(({ field, offset }) => field === 'data_file' && offset === extension?.offset);
+  return extension === undefined || isTooLong ? undefined : textOf(extension).toString('latin1');
 }
 
 function readHeader(storage: Storage): Header {
@@ -209,20 +237,6 @@ function checkCompressionType(storage: Storage, header: Header): void {
   }
 }
 
-/** The header extensions; what is wrong with them is added to `problems`. */
-export function readExtensions(storage: Storage, header: Header, clusterBytes: number, problems: string[]) {
-  const end =
-    header.backingFileOffset > header.headerLength && header.backingFileOffset < clusterBytes
-      ? header.backingFileOffset
-      : clusterBytes;
-  const area = Buffer.alloc(end - header.headerLength);
-  // A small image may end inside its first cluster: what is missing of the area reads as the end mark.
-  storage.readUpTo(area, 0, area.length, header.headerLength);
-  const { extensions, isComplete } = decodeHeaderExtensions(area);
-  if (!isComplete) problems.push('a header extension runs past the extension area: it and those behind it are ignored');
-  return extensions;
-}
-
 function readBackingName(storage: Storage, header: Header, clusterBytes: number): string | undefined {
   const { backingFileOffset, backingFileSize } = header;
   if (backingFileOffset === 0) return undefined;
@@ -234,6 +248,8 @@ function readBackingName(storage: Storage, header: Header, clusterBytes: number)
       { data: { file: storage.name, backingFileOffset, backingFileSize } },
     );
   }
+  // qcow2_do_open: an image with an empty name has no backing file.
+  if (backingFileSize === 0) return undefined;
   const name = Buffer.alloc(backingFileSize);
   readExactly(storage, name, 0, backingFileSize, backingFileOffset, 'the backing file name');
   return name.toString('latin1');

@@ -121,6 +121,7 @@ describe('a backing chain', () => {
     ['json:{"driver":[{"toString":1}]}', 'the driver "[{"toString":1}]"'],
     ['json:{"file":{"driver":[{"toString":1}],"filename":"x"}}', 'the driver "[{"toString":1}]"'],
     ['json:{"driver":["file"],"filename":"x"}', 'the driver "["file"]"'],
+    ['json:{"driver":"qcow2","lazy-refcounts":true,"file":{"filename":"x"}}', 'the option "lazy-refcounts"'],
     ['json:{"driver":"raw","offset":512,"file":{"driver":"file","filename":"x"}}', 'the option "offset"'],
     ['json:{"driver":"qcow2","backing":null,"file":{"driver":"file","filename":"x"}}', 'the option "backing"'],
     ['http://localhost/x', 'http:'],
@@ -145,7 +146,6 @@ describe('a backing chain', () => {
     ['file:base.raw', undefined],
     ['json:{"driver":"raw","file":{"driver":"file","filename":"base.raw"}}', undefined],
     ['json:{"driver":"raw","file.filename":"base.raw","file.locking":"off"}', undefined],
-    ['json:{"driver":"file","filename":"base.raw"}', undefined],
     ['gone.raw', 'base.raw'],
   ])('of the name %s is opened (with --backing %s)', (name, backing) =>
     withTemporaryFolder((folder) => {

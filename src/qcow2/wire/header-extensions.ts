@@ -19,7 +19,7 @@ export interface HeaderExtension {
 
 /** A row of the feature name table: which bit of which kind of feature field has which name. */
 export interface FeatureName {
-  readonly kind: 'incompatible' | 'compatible' | 'autoclear' | 'unknown';
+  readonly kind: (typeof FEATURE_KINDS)[number];
   readonly bit: number;
   readonly name: string;
 }
@@ -30,50 +30,49 @@ export interface CryptoHeaderPointer {
   readonly lengthBytes: number;
 }
 
-/**
- * Decodes the extension area. An extension that runs past the area ends the list: `isComplete` is false then.
- */
-export function decodeHeaderExtensions(area: Buffer): { extensions: HeaderExtension[]; isComplete: boolean } {
-  const extensions: HeaderExtension[] = [];
-  let offset = 0;
-  while (offset + 8 <= area.length) {
-    const type = area.readUInt32BE(offset);
-    const length = area.readUInt32BE(offset + 4);
-    if (type === QCOW2_EXT_MAGIC_END) break;
-    if (offset + 8 + length > area.length) return { extensions, isComplete: false };
-    extensions.push({ type, data: area.subarray(offset + 8, offset + 8 + length) });
-    offset += 8 + Math.ceil(length / 8) * 8;
-  }
-  return { extensions, isComplete: true };
+/** Type and length, u32 each. */
+export const EXTENSION_HEAD_BYTES = 8;
+
+/** Bytes from the begin of an extension to that of the next one. */
+export function extensionBytes(dataBytes: number): number {
+  return EXTENSION_HEAD_BYTES + Math.ceil(dataBytes / 8) * 8;
 }
 
 /** Encodes the extension area, with the extension that ends it. */
 export function encodeHeaderExtensions(extensions: readonly HeaderExtension[]): Buffer {
   const encoded = extensions.map(({ type, data }) => {
-    const bytes = Buffer.alloc(8 + Math.ceil(data.length / 8) * 8);
+    const bytes = Buffer.alloc(extensionBytes(data.length));
     bytes.writeUInt32BE(type, 0);
     bytes.writeUInt32BE(data.length, 4);
     data.copy(bytes, 8);
     return bytes;
   });
-  return Buffer.concat([...encoded, Buffer.alloc(8)]);
+  return Buffer.concat([...encoded, Buffer.alloc(EXTENSION_HEAD_BYTES)]);
 }
 
 const FEATURE_KINDS = ['incompatible', 'compatible', 'autoclear'] as const;
+/** Of each kind: the fields of the header are u64. */
+const FEATURE_BIT_COUNT = 64;
 const FEATURE_NAME_BYTES = 48;
+/** A table that names each bit once is no longer. */
+export const MAX_FEATURE_TABLE_BYTES = FEATURE_KINDS.length * FEATURE_BIT_COUNT * FEATURE_NAME_BYTES;
 
-/** Rows of 48 bytes: kind u8, bit u8, name padded with NUL. */
+/**
+ * Rows of 48 bytes: kind u8, bit u8, name padded with NUL. Of several for one bit, the first one counts, and a row without
+ * a name ends the table (QEMU's report_unsupported_feature); what is in no field of the header is left out.
+ */
 export function decodeFeatureNames(data: Buffer): FeatureName[] {
-  const names: FeatureName[] = [];
-  for (let offset = 0; offset + FEATURE_NAME_BYTES <= data.length; offset += FEATURE_NAME_BYTES) {
-    const name = data.toString('latin1', offset + 2, offset + FEATURE_NAME_BYTES);
-    names.push({
-      kind: FEATURE_KINDS[data.readUInt8(offset)] ?? 'unknown',
-      bit: data.readUInt8(offset + 1),
-      name: name.split('\0', 1)[0] ?? '',
-    });
+  const names = new Map<number, FeatureName>();
+  const end = Math.min(data.length, MAX_FEATURE_TABLE_BYTES);
+  for (let offset = 0; offset + FEATURE_NAME_BYTES <= end; offset += FEATURE_NAME_BYTES) {
+    const kind = FEATURE_KINDS[data.readUInt8(offset)];
+    const bit = data.readUInt8(offset + 1);
+    const [name = ''] = data.toString('latin1', offset + 2, offset + FEATURE_NAME_BYTES).split('\0', 1);
+    if (name === '') break;
+    const key = data.readUInt16BE(offset);
+    if (kind !== undefined && bit < FEATURE_BIT_COUNT && !names.has(key)) names.set(key, { kind, bit, name });
   }
-  return names;
+  return [...names.values()];
 }
 
 /**

@@ -31,6 +31,8 @@ export const QCOW_MAGIC = 0x514649fb;
 export const QCOW2_V2_HEADER_BYTES = 72;
 export const QCOW2_V3_HEADER_BYTES = 104;
 
+export const CRYPT_METHOD_OFFSET = 32;
+
 /** The bytes of nb_snapshots and snapshots_offset. */
 export const SNAPSHOT_FIELDS_START = 60;
 export const SNAPSHOT_FIELDS_END = 72;

@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest';
 import {
   decodeFeatureNames,
-  decodeHeaderExtensions,
   encodeHeaderExtensions,
   QCOW2_EXT_MAGIC_BACKING_FORMAT,
 } from '../../../src/qcow2/wire/header-extensions.ts';
@@ -13,28 +12,6 @@ const RAW_BACKING = Buffer.from(
   'hex',
 );
 
-test('extensions follow each other padded to 8 bytes, until type 0', () => {
-  const area = Buffer.concat([
-    RAW_BACKING,
-    Buffer.from('12345678000000020102000000000000', 'hex'),
-    Buffer.alloc(8),
-    RAW_BACKING,
-  ]);
-  const { extensions, isComplete } = decodeHeaderExtensions(area);
-  expect(isComplete).toBe(true);
-  expect(extensions.map(({ type }) => type)).toEqual([QCOW2_EXT_MAGIC_BACKING_FORMAT, 0x12345678]);
-  expect(extensions[0]?.data.toString()).toBe('raw');
-  expect(extensions[1]?.data).toEqual(Buffer.from([1, 2]));
-});
-
-test('an extension that runs past the area ends the list and is told', () => {
-  const { extensions, isComplete } = decodeHeaderExtensions(
-    Buffer.concat([RAW_BACKING, Buffer.from('12345678ffffffff', 'hex')]),
-  );
-  expect(extensions).toHaveLength(1);
-  expect(isComplete).toBe(false);
-});
-
 test('a row of the feature name table has kind, bit and a name that NUL ends', () => {
   const row = Buffer.alloc(48);
   row.write('\x00\x04extended L2', 'latin1');
@@ -45,6 +22,31 @@ test('a row of the feature name table has kind, bit and a name that NUL ends', (
     { kind: 'incompatible', bit: 4, name: 'extended L2' },
     { kind: 'autoclear', bit: 63, name: 'x'.repeat(46) },
   ]);
+});
+
+test('of the names of one bit the first one counts, and a row without a name ends the table', () => {
+  const row = (kind: number, bit: number, name: string) => {
+    const bytes = Buffer.alloc(48);
+    bytes.write(name, 2, 'latin1');
+    return Buffer.concat([Buffer.from([kind, bit]), bytes.subarray(2)]);
+  };
+  const rows = [
+    row(0, 4, 'first'),
+    row(0, 4, 'second'),
+    row(3, 4, 'no kind'),
+    row(0, 64, 'no bit'),
+    row(1, 4, 'other'),
+  ];
+  expect(decodeFeatureNames(Buffer.concat([...rows, row(0, 5, ''), row(0, 6, 'behind the end')]))).toEqual([
+    { kind: 'incompatible', bit: 4, name: 'first' },
+    { kind: 'compatible', bit: 4, name: 'other' },
+  ]);
+});
+
+test('a table of two million bytes has a name for each bit at most', () => {
+  const table = Buffer.alloc(48 * 43_690, 'x');
+  for (let index = 0; index < 43_690; index++) table.writeUInt16BE(index & 0x3ff, index * 48);
+  expect(decodeFeatureNames(table).length).toBeLessThanOrEqual(3 * 64);
 });
 
 test('extensions are encoded padded to 8 bytes, with the end', () => {
