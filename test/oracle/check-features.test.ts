@@ -103,6 +103,73 @@ describe('encryption', () => {
   );
 });
 
+/** The feature name table becomes another LUKS extension before that of the image. */
+test.each([
+  ['the same', 0],
+  ['a different', 1],
+])('two LUKS extensions, %s one first', (first, status) =>
+  withTemporaryFolder((folder) => {
+    const path = `${folder}/secret.qcow2`;
+    const secret = ['--object', 'secret,id=s,data=x'];
+    const options = 'encrypt.format=luks,encrypt.iter-time=10,encrypt.key-secret=s';
+    runCommand('qemu-img', ['create', '-q', ...secret, '-f', 'qcow2', '-o', options, path, '1M']);
+    const image = new DamagedImage(path);
+    const second = image.read(0, 4096).indexOf(Buffer.from('0537be77', 'hex'));
+    const extensions = Buffer.concat([image.read(second, 24), image.read(second, 24), Buffer.alloc(8)]);
+    if (first === 'a different') extensions.writeBigUInt64BE(0n, 8);
+    image.write(112, extensions);
+    image.close();
+    const opened = [...secret, '--image-opts', `driver=qcow2,file.filename=${path},encrypt.key-secret=s`];
+    expect(expectSameCheck(path, first, {}, opened)).toBe(status);
+    expect(checkHere(path).check?.firstProblems).toMatchObject(status === 0 ? [] : [{ kind: 'header', offset: 136 }]);
+  }),
+);
+
+describe('a header that QEMU does not open', () => {
+  /** QEMU writes none to an image with clusters of this size. */
+  const FIRST_EXTENSION = 112;
+
+  test.each<[string, number, string, number, (image: DamagedImage) => void]>([
+    ['LUKS without its extension', 2, 'header', 32, (image) => image.writeU32(32, 2)],
+    ['an unknown encryption', 1, 'unchecked', 32, (image) => image.writeU32(32, 9)],
+    ['an extension that is too large', 2, 'header', 112, (image) => image.writeU32(FIRST_EXTENSION + 4, 1 << 30)],
+    ['a format that is too long', 2, 'header', 112, (image) => image.writeU64(FIRST_EXTENSION, 0xe2792aca_00000010n)],
+    [
+      'a LUKS extension without LUKS',
+      2,
+      'header',
+      112,
+      (image) => image.writeU64(FIRST_EXTENSION, 0x0537be77_00000010n),
+    ],
+    [
+      'a LUKS extension of another size',
+      2,
+      'header',
+      112,
+      (image) => {
+        image.writeU32(32, 2);
+        image.writeU64(FIRST_EXTENSION, 0x0537be77_00000018n);
+      },
+    ],
+  ])('%s: exit %i, of the kind %s, at offset %i', (title, status, kind, offset, damage) =>
+    withTemporaryFolder((folder) => {
+      const path = `${folder}/disk.qcow2`;
+      createImage(path, { sizeBytes: MIB, options: ['cluster_size=4k'] });
+      const image = new DamagedImage(path);
+      damage(image);
+      image.close();
+      expect(expectSameCheck(path, title)).toBe(1);
+      const verdict = checkHere(path);
+      expect(verdict.status).toBe(status);
+      const { firstProblems, isClean } = verdict.check ?? { firstProblems: [] };
+      expect([isClean, firstProblems]).toMatchObject([
+        false,
+        [{ kind, offset, message: expect.stringMatching(/header/) }],
+      ]);
+    }),
+  );
+});
+
 describe('an external data file', () => {
   /** Raw data files have clusters at offset zero, too. */
   function createWithDataFile(folder: string, isRaw: boolean): string {

@@ -18,6 +18,8 @@ import { COMPRESSED, COPIED, type DamagedImage, offsetOf } from './damaged-image
 
 const SECOND_TABLE = `${TABLE_COVERAGE_BYTES}+${TABLE_COVERAGE_BYTES}`;
 const ALL = `0+${DISK_BYTES}`;
+/** Behind the header of 112 bytes; QEMU writes none to an image with clusters of this size. */
+const FIRST_EXTENSION = 112;
 const header: readonly DamageRow[] = [
   ...[60, 90].map(
     (sizeBytes): DamageRow => ({
@@ -52,6 +54,37 @@ const header: readonly DamageRow[] = [
       image.writeU64(88, 1n << 60n);
     },
     ...HARMLESS,
+  },
+  ...[
+    { title: 'a header extension that is larger than its area', type: 0x12345678, lengthBytes: 0x10000 },
+    { title: 'an end of the header extensions that is larger than their area', type: 0, lengthBytes: 0xffffffff },
+  ].map(
+    ({ title, type, lengthBytes }): DamageRow => ({
+      title,
+      apply: (image) => {
+        image.writeU32(FIRST_EXTENSION, type);
+        image.writeU32(FIRST_EXTENSION + 4, lengthBytes);
+      },
+      qemu: allStates('Header extension too large'),
+      here: RIGHT,
+      problems: [`header extension at offset ${FIRST_EXTENSION} has ${lengthBytes} bytes, but the area`],
+      check: [1, 2],
+    }),
+  ),
+  {
+    title: 'a format of the backing file that is too long',
+    apply: (image) => image.writeU64(FIRST_EXTENSION, 0xe2792aca_00000010n),
+    qemu: allStates('ext_backing_format: len=16 too large'),
+    here: RIGHT,
+    problems: [`header extension at offset ${FIRST_EXTENSION}, the format of the backing file, has 16 bytes, over 15`],
+    check: [1, 2],
+  },
+  {
+    title: 'an unknown encryption method',
+    apply: (image) => image.writeU32(32, 9),
+    qemu: allStates('Unsupported encryption method 9'),
+    refused: 'UNSUPPORTED',
+    ...REFUSED,
   },
   {
     title: 'a size of 2^60',

@@ -4,6 +4,7 @@
  */
 
 import type { Qcow2File } from '../open-qcow2.ts';
+import { CRYPT_METHOD_OFFSET } from '../wire/header.ts';
 import { type CheckedImage, toCheckedImage } from './checked-image.ts';
 import { compareRefcounts, countRefcountBlocks } from './compare-refcounts.ts';
 import { countFixedMetadata, findFixedMetadata } from './fixed-metadata.ts';
@@ -46,6 +47,7 @@ const UNITS_PER_BLOCK = 8;
  */
 export function checkQcow2(file: Qcow2File, options: CheckOptions = {}): CheckResult {
   const image = toCheckedImage(file, options.storedBytes ?? file.storage.sizeBytes);
+  tellHeaderProblems(image);
   const metadata = findFixedMetadata(image);
   const stored = new StoredRefcounts(image);
   const window = new ReferenceWindow(image, options.windowClusters ?? WINDOW_CLUSTERS);
@@ -71,6 +73,16 @@ export function checkQcow2(file: Qcow2File, options: CheckOptions = {}): CheckRe
     highest = Math.max(highest, compareRefcounts(image, window));
   }
   return toResult(image, l2Walk.counts, highest);
+}
+
+function tellHeaderProblems({ file, log }: CheckedImage): void {
+  for (const { offset, message } of file.problems) log.add('header', offset, 1, () => message);
+  const { encryption } = file;
+  if (encryption?.format !== 'unknown') return;
+  // No damage, perhaps: but such an encryption may have clusters of its own.
+  log.add('unchecked', CRYPT_METHOD_OFFSET, 1, () => {
+    return `header field crypt_method is ${encryption.cryptMethod}, which is not known: clusters that only it uses count as leaks`;
+  });
 }
 
 /** Windows with refcounts are looked at even if nothing refers to them: there may be leaks. */

@@ -1,6 +1,6 @@
 /** What the header refers to, and what lies at one place whatever the states are. */
 
-import { readExtensions } from '../open-qcow2.ts';
+import { readExtensions } from '../header-extensions.ts';
 import { QCOW_CRYPT_LUKS } from '../wire/header.ts';
 import { QCOW2_EXT_MAGIC_BITMAPS, QCOW2_EXT_MAGIC_CRYPTO_HEADER } from '../wire/header-extensions.ts';
 import { type BitmapTables, countBitmaps, findBitmapTables } from './bitmap-tables.ts';
@@ -25,8 +25,8 @@ export interface FixedMetadata {
 export function findFixedMetadata(image: CheckedImage): FixedMetadata {
   const { clusterBytes, file } = image;
   const { header } = file;
-  const extensions = readExtensions(file.storage, header, clusterBytes, []);
-  const find = (type: number) => extensions.find((extension) => extension.type === type)?.data;
+  const { byType } = readExtensions(file.storage, header, clusterBytes);
+  const find = (type: number) => byType.get(type)?.data;
   const { l1Tables, snapshotTableBytes } = findStateTables(image);
   const range = (offset: number, bytes: number, use: ClusterUse) => ({ offset, bytes, use });
   return {

@@ -4,6 +4,8 @@ import { PROBLEM_UNITS, type WorkBudget } from '../work-budget.ts';
 
 /** Stable names; scripts read them. */
 export type ProblemKind =
+  /** A field or extension of the header that keeps QEMU from opening the image. */
+  | 'header'
   /** The stored refcount is higher than the number of references: space that nothing uses. */
   | 'leak'
   /** The stored refcount is lower than the number of references: the next write may overwrite what is in use. */
