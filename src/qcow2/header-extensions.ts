@@ -33,15 +33,6 @@ export interface HeaderExtensions {
   readonly problems: readonly HeaderProblem[];
 }
 
-/** Other types have no meaning here. */
-const KNOWN_TYPES: readonly number[] = [
-  QCOW2_EXT_MAGIC_BACKING_FORMAT,
-  QCOW2_EXT_MAGIC_FEATURE_TABLE,
-  QCOW2_EXT_MAGIC_CRYPTO_HEADER,
-  QCOW2_EXT_MAGIC_DATA_FILE,
-  QCOW2_EXT_MAGIC_BITMAPS,
-];
-
 /** The others are shorter, or not used. */
 export const MAX_EXTENSION_DATA_BYTES = Math.max(MAX_FEATURE_TABLE_BYTES, MAX_PATH_BYTES + 1);
 
@@ -54,34 +45,46 @@ const WINDOW_BYTES = 16 * 1024;
  */
 export function readExtensions(storage: Storage, header: Header, clusterBytes: number): HeaderExtensions {
   const end = header.backingFileOffset === 0 ? clusterBytes : header.backingFileOffset;
-  const readAt = readInWindows(storage, end);
+  const window = new Window(storage, end);
   const byType = new Map<number, HeaderExtension>();
-  const problems: HeaderProblem[] = [];
+  const problems = new ProblemList();
   let offset = header.headerLength;
   while (offset < end) {
-    const head = readAt(offset, EXTENSION_HEAD_BYTES);
-    if (head.length < EXTENSION_HEAD_BYTES) {
-      problems.push(tooLarge(offset, `a header extension at offset ${offset} has no room`, end));
+    if (offset + EXTENSION_HEAD_BYTES > end) {
+      problems.add(tooLarge(offset, `a header extension at offset ${offset} has no room`, end));
       break;
     }
-    const type = head.readUInt32BE(0);
-    const lengthBytes = head.readUInt32BE(4);
+    const at = window.find(offset, EXTENSION_HEAD_BYTES);
+    const type = window.fields.getUint32(at);
+    const lengthBytes = window.fields.getUint32(at + 4);
     // Before the type is looked at, as in QEMU: nor does an end with a length stand for one.
     if (lengthBytes > end - offset - EXTENSION_HEAD_BYTES) {
-      problems.push(tooLarge(offset, `the header extension at offset ${offset} has ${lengthBytes} bytes`, end));
+      problems.add(tooLarge(offset, `the header extension at offset ${offset} has ${lengthBytes} bytes`, end));
       break;
     }
     if (type === QCOW2_EXT_MAGIC_END) break;
-    if (KNOWN_TYPES.includes(type)) {
-      const data = Buffer.from(readAt(offset + EXTENSION_HEAD_BYTES, Math.min(lengthBytes, MAX_EXTENSION_DATA_BYTES)));
+    if (isKnown(type)) {
+      const data = window.copy(offset + EXTENSION_HEAD_BYTES, Math.min(lengthBytes, MAX_EXTENSION_DATA_BYTES));
       const extension = { offset, lengthBytes, data };
-      const problem = lengthProblem(type, extension) ?? repetitionProblem(type, extension, byType.get(type));
-      if (problem !== undefined) problems.push(problem);
+      problems.add(formatProblem(type, extension));
+      problems.add(repetitionProblem(type, extension, byType.get(type)));
       byType.set(type, extension);
     }
     offset += extensionBytes(lengthBytes);
   }
-  return { byType, problems };
+  problems.add(dataFileProblem(byType.get(QCOW2_EXT_MAGIC_DATA_FILE)));
+  return { byType, problems: problems.all };
+}
+
+/** Other types have no meaning here. Not by a list: this is asked millions of times. */
+function isKnown(type: number): boolean {
+  return (
+    type === QCOW2_EXT_MAGIC_BACKING_FORMAT ||
+    type === QCOW2_EXT_MAGIC_FEATURE_TABLE ||
+    type === QCOW2_EXT_MAGIC_CRYPTO_HEADER ||
+    type === QCOW2_EXT_MAGIC_DATA_FILE ||
+    type === QCOW2_EXT_MAGIC_BITMAPS
+  );
 }
 
 function tooLarge(offset: number, what: string, end: number): HeaderProblem {
@@ -95,18 +98,21 @@ export function textOf({ data }: HeaderExtension): Buffer {
   return end < 0 ? data : data.subarray(0, end);
 }
 
-function lengthProblem(type: number, extension: HeaderExtension): HeaderProblem | undefined {
-  const { lengthBytes, offset } = extension;
-  const where = `the header extension at offset ${offset}`;
-  if (type === QCOW2_EXT_MAGIC_BACKING_FORMAT && lengthBytes > MAX_BACKING_FORMAT_BYTES) {
-    const message = `${where}, the format of the backing file, has ${lengthBytes} bytes, over ${MAX_BACKING_FORMAT_BYTES}`;
-    return { field: 'backing_format', offset, message };
-  }
-  if (type === QCOW2_EXT_MAGIC_DATA_FILE && textOf(extension).length > MAX_PATH_BYTES) {
-    const message = `${where}, the name of the external data file, has over ${MAX_PATH_BYTES} bytes`;
-    return { field: 'data_file', offset, message };
-  }
-  return undefined;
+/** Of any of them: QEMU opens none of such images. */
+function formatProblem(type: number, { lengthBytes, offset }: HeaderExtension): HeaderProblem | undefined {
+  if (type !== QCOW2_EXT_MAGIC_BACKING_FORMAT || lengthBytes <= MAX_BACKING_FORMAT_BYTES) return undefined;
+  const message =
+    `the header extension at offset ${offset}, the format of the backing file, has ${lengthBytes} bytes, ` +
+    `over ${MAX_BACKING_FORMAT_BYTES}`;
+  return { field: 'backing_format', offset, message };
+}
+
+/** Of the one that counts. */
+function dataFileProblem(extension: HeaderExtension | undefined): HeaderProblem | undefined {
+  if (extension === undefined || textOf(extension).length <= MAX_PATH_BYTES) return undefined;
+  const { offset } = extension;
+  const message = `the header extension at offset ${offset}, the name of the external data file, has over ${MAX_PATH_BYTES} bytes`;
+  return { field: 'data_file', offset, message };
 }
 
 /** QEMU unlocks the volume of each of them, and fails if one of them is none. */
@@ -118,22 +124,48 @@ function repetitionProblem(type: number, now: HeaderExtension, before?: HeaderEx
   return { field: 'crypt_method', offset: now.offset, message };
 }
 
+/** The first problem of each field: there may be hundreds of thousands. */
+class ProblemList {
+  readonly all: HeaderProblem[] = [];
+
+  add(problem: HeaderProblem | undefined): void {
+    if (problem === undefined || this.all.some(({ field }) => field === problem.field)) return;
+    this.all.push(problem);
+  }
+}
+
 /**
- * Reads a piece of at most `WINDOW_BYTES`, of which what is behind `end` is missing. A small image may end inside its first
- * cluster: what is missing of that reads as zeros, which is the end mark. A piece is valid until the next one is read.
+ * A piece of the area, up to `end`. There may be hundreds of thousands of empty extensions, in each of 64 layers: they are
+ * looked at in place. A small image may end inside its first cluster: what is missing of that reads as zeros, which are the
+ * end mark.
  */
-function readInWindows(storage: Storage, end: number): (offset: number, length: number) => Buffer {
-  const window = Buffer.alloc(WINDOW_BYTES);
-  let start = 0;
-  let stop = 0;
-  return (offset, length) => {
-    const pieceEnd = Math.min(end, offset + length);
-    if (offset < start || pieceEnd > stop) {
-      start = offset;
-      stop = Math.min(end, offset + WINDOW_BYTES);
-      const count = storage.readUpTo(window, 0, stop - start, start);
-      window.fill(0, count);
+class Window {
+  readonly #bytes = Buffer.alloc(WINDOW_BYTES);
+  /** Twice as fast as the methods of Buffer. */
+  readonly fields = new DataView(this.#bytes.buffer, this.#bytes.byteOffset);
+  readonly #storage: Storage;
+  readonly #end: number;
+  #start = 0;
+  #stop = 0;
+
+  constructor(storage: Storage, end: number) {
+    this.#storage = storage;
+    this.#end = end;
+  }
+
+  /** Where in `fields` the `length` bytes at `offset` are: at most `WINDOW_BYTES`, and before the end. */
+  find(offset: number, length: number): number {
+    if (offset < this.#start || offset + length > this.#stop) {
+      this.#start = offset;
+      this.#stop = Math.min(this.#end, offset + WINDOW_BYTES);
+      const count = this.#storage.readUpTo(this.#bytes, 0, this.#stop - offset, offset);
+      this.#bytes.fill(0, count);
     }
-    return window.subarray(offset - start, pieceEnd - start);
-  };
+    return offset - this.#start;
+  }
+
+  copy(offset: number, length: number): Buffer {
+    const at = this.find(offset, length);
+    return Buffer.from(this.#bytes.subarray(at, at + length));
+  }
 }

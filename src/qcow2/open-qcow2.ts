@@ -135,7 +135,7 @@ function readBackingFormat({
 /** Not one that is longer than a path can be: cut, it may be that of another file. */
 function readDataFileName({ byType, problems }: HeaderExtensions): string | undefined {
   const extension = byType.get(QCOW2_EXT_MAGIC_DATA_FILE);
-  const isTooLong = problems.some(({ field, offset }) => field === 'data_file' && offset === extension?.offset);
+  const isTooLong = problems.some(({ field }) => field === 'data_file');
   return extension === undefined || isTooLong ? undefined : textOf(extension).toString('latin1');
 }
 
