@@ -67,14 +67,6 @@ const ROWS: readonly Row[] = [
     'UNSUPPORTED',
   ),
   {
-    title: 'an unknown encryption method',
-    damage: (image) => image.writeU32(32, 3),
-    isOpenedByQemu: false,
-    code: 'UNSUPPORTED',
-    told: 'encryption method 3',
-    check: [1, 0],
-  },
-  {
     title: 'a bitmap directory with fewer entries than told',
     hasBitmap: true,
     damage: (image) => image.writeU32(extensionAt(image, '23852875') + 8, 9),
