@@ -5,6 +5,7 @@
  */
 
 import path from 'node:path';
+import { decodeName } from '../common/names.ts';
 import { Qcow2fsError } from '../errors.ts';
 
 export interface Gate {
@@ -30,15 +31,11 @@ export function passGate(gate: Gate, imagePath: string, realPath: string, what: 
   const folder = path.dirname(realPath);
   if (gate.ownFolders.includes(folder)) return;
   if (gate.allowedFolders.some((allowed) => `${folder}/`.startsWith(allowed === '/' ? '/' : `${allowed}/`))) return;
-  const implied = toText(realPath);
+  const implied = decodeName(realPath).text;
   throw new Qcow2fsError(
     'REFUSED',
     `${imagePath}: its ${what} ${implied} is not in the image's folder, and a strange image may name any file; ` +
-      `if it is what you expect, use --allow-path ${toText(folder)}`,
+      `if it is what you expect, use --allow-path ${decodeName(folder).text}`,
     { data: { file: imagePath, implied } },
   );
-}
-
-function toText(bytes: string): string {
-  return Buffer.from(bytes, 'latin1').toString('utf8');
 }

@@ -1,9 +1,10 @@
 /** What the name of a backing file means: a plain name, `file:NAME`, or a `json:` object that comes down to a local file. */
 
+import { decodeName } from '../common/names.ts';
 import { Qcow2fsError } from '../errors.ts';
 
 /** Drivers of QEMU that give the bytes of a file as they are. */
-export const FILE_DRIVERS = ['file', 'host_device'] as const;
+const FILE_DRIVERS = ['file', 'host_device'] as const;
 export type FileDriver = (typeof FILE_DRIVERS)[number];
 
 export interface ImpliedName {
@@ -31,11 +32,9 @@ const QCOW2_OPTIONS = ['lazy-refcounts', 'cache-size', 'l2-cache-size'];
  * @throws Qcow2fsError UNSUPPORTED, naming the protocol, driver or option; DAMAGED for a name that cannot be one.
  */
 export function decodeImpliedName(imagePath: string, name: string, statedFormat: string | undefined): ImpliedName {
-  const text = Buffer.from(name, 'latin1').toString('utf8');
+  const { text, isExact } = decodeName(name);
   if (text.includes('\0')) throw refuse('DAMAGED', imagePath, text.replaceAll('\0', '\\0'), 'it has a NUL byte in it');
-  if (!Buffer.from(text, 'utf8').equals(Buffer.from(name, 'latin1'))) {
-    throw refuse('UNSUPPORTED', imagePath, text, 'it is not UTF-8');
-  }
+  if (!isExact) throw refuse('UNSUPPORTED', imagePath, text, 'it is not UTF-8');
   if (text.startsWith('json:')) return fromJson(imagePath, text, statedFormat);
   const plain = { driver: statedFormat, fileDriver: isFileDriver(statedFormat) ? statedFormat : undefined };
   if (text.startsWith('file:')) return { ...plain, path: text.slice('file:'.length) };

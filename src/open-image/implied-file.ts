@@ -1,6 +1,7 @@
 /** Opens the files that an image stands on: those that it implies, after the gate has judged where they are, and those of the user. */
 
 import path from 'node:path';
+import { decodeName } from '../common/names.ts';
 import { type Gate, passGate } from '../disk/gate.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import { type OpenFile, openFile } from '../storage/file-storage.ts';
@@ -83,7 +84,7 @@ function foldersOf({ nameFolder, realPath }: PinnedFile): readonly string[] {
 
 /** Relative names in it start at the folder of the name by which it is known, not of the file behind a symlink. */
 function openPinned({ openPath, realPath }: PinnedFile, name: string): OpenFile {
-  return { ...openFile(Buffer.from(realPath, 'latin1').toString('utf8'), openPath), path: name };
+  return { ...openFile(decodeName(realPath).text, openPath), path: name };
 }
 
 /** undefined if the name of the image leads elsewhere, or nowhere. */

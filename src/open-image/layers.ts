@@ -1,6 +1,7 @@
 /** The files an image stands on: itself, its backing file, that file's backing file, and so on. */
 
 import fs from 'node:fs';
+import { decodeName } from '../common/names.ts';
 import { type Gate, impliedPath } from '../disk/gate.ts';
 import { decodeImpliedName, type ImpliedName, isFileDriver } from '../disk/implied-name.ts';
 import { Qcow2fsError } from '../errors.ts';
@@ -150,7 +151,7 @@ function dataFilePathOf(file: OpenFile, { dataFileName }: Qcow2Metadata): string
     );
   }
   // Not decodeImpliedName: QEMU takes this one as a file name, whatever is in it.
-  return impliedPath(file.path, Buffer.from(dataFileName, 'latin1').toString('utf8'));
+  return impliedPath(file.path, decodeName(dataFileName).text);
 }
 
 /** Tables and headers would pass for the bytes of the disk. */
