@@ -17,7 +17,7 @@ const MAX_BYTES_OF_ONE = 4096;
  */
 export function inflateFirstCluster(stored: Buffer, clusterBytes: number): Buffer {
   requireFullCluster(stored, clusterBytes);
-  const start = inflatePrefix(stored, shortestPrefix(stored, clusterBytes), clusterBytes);
+  const start = inflateShortest(stored.subarray(0, shortestPrefix(stored, clusterBytes)), clusterBytes);
   if (start.length < clusterBytes) throw damaged(start.length, clusterBytes);
   return start.subarray(0, clusterBytes);
 }
@@ -50,6 +50,44 @@ function fillsCluster(stored: Buffer, prefixBytes: number, clusterBytes: number)
     return inflatePrefix(stored, prefixBytes, clusterBytes).length >= clusterBytes;
   } catch {
     return true;
+  }
+}
+
+/** @param prefix fills the cluster with its last byte; what the data is damaged by may lie in further bits of that. */
+function inflateShortest(prefix: Buffer, clusterBytes: number): Buffer {
+  try {
+    return inflatePrefix(prefix, prefix.length, clusterBytes);
+  } catch {
+    return inflateBits(prefix, clusterBytes);
+  }
+}
+
+/**
+ * Keeps ever fewer bits of the last byte, and tries all that may stand in place of the others. When those that fill the cluster are
+ * all that is kept, the code of the end of the block does no harm behind them, or as much of it as there is room for: so it is found
+ * before any of them is lost.
+ * @throws Qcow2fsError DAMAGED: never, if the bits up to some place in the last byte fill the cluster
+ */
+function inflateBits(prefix: Buffer, clusterBytes: number): Buffer {
+  const tried = Buffer.from(prefix);
+  const last = prefix.length - 1;
+  for (const byte of bytesOfSameStart(prefix[last] ?? 0)) {
+    tried[last] = byte;
+    try {
+      const start = inflatePrefix(tried, tried.length, clusterBytes);
+      if (start.length >= clusterBytes) return start;
+    } catch {
+      // So these bits do harm as well.
+    }
+  }
+  throw new Qcow2fsError('DAMAGED', 'it is damaged within the byte that fills the cluster');
+}
+
+/** The other values of a byte that begins with the same bits, of which the lowest comes first (RFC 1951, section 3.1.1), by how many. */
+function* bytesOfSameStart(byte: number): Generator<number> {
+  for (let kept = 7; kept > 0; kept--) {
+    const start = (byte & ((1 << kept) - 1)) | (~byte & (1 << kept));
+    for (let rest = 0; rest < 1 << (7 - kept); rest++) yield start | (rest << (kept + 1));
   }
 }
 
