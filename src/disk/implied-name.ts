@@ -7,6 +7,25 @@ import { Qcow2fsError } from '../errors.ts';
 const FILE_DRIVERS = ['file', 'host_device'] as const;
 export type FileDriver = (typeof FILE_DRIVERS)[number];
 
+/** The other drivers without a format: they give bytes from elsewhere as they are (BlockdevDriver of qapi/block-core.json). */
+const PROTOCOL_DRIVERS = [
+  ...[
+    'ftp',
+    'ftps',
+    'gluster',
+    'host_cdrom',
+    'http',
+    'https',
+    'io_uring',
+    'iscsi',
+    'nbd',
+    'nfs',
+    'null-aio',
+    'null-co',
+  ],
+  ...['nvme', 'nvme-io_uring', 'rbd', 'ssh', 'virtio-blk-vfio-pci', 'virtio-blk-vhost-user', 'virtio-blk-vhost-vdpa'],
+];
+
 export interface ImpliedName {
   /** As in the name: may be relative. */
   readonly path: string;
@@ -44,26 +63,69 @@ export function decodeImpliedName(imagePath: string, name: string, statedFormat:
   return { ...plain, path: text };
 }
 
+/**
+ * What reads another file in place of the one that is named: what the image says, wherever the name leads. undefined if nothing
+ * says it.
+ * @param name, statedFormat as in `decodeImpliedName`
+ * @throws Qcow2fsError UNSUPPORTED for a `json:` name that cannot be understood: QEMU may understand it.
+ */
+export function driverInPlaceOf(imagePath: string, name: string, statedFormat: string | undefined): string | undefined {
+  const { text } = decodeName(name);
+  return statedFormat ?? (text.startsWith('json:') ? driverInJson(imagePath, text) : undefined);
+}
+
+function driverInJson(imagePath: string, text: string): string | undefined {
+  const options = readOptions(text);
+  if (typeof options === 'string') throw unknownFormat(imagePath, text, options);
+  const driver = options.get('driver');
+  if (driver !== undefined && typeof driver !== 'string') throw unknownFormat(imagePath, text, 'its driver is no text');
+  if (isFileDriver(driver) || isProtocolDriver(driver)) return driver;
+  // Another format below, or a node by its name: the file is of whatever that is.
+  const below = options.get('file.driver') ?? options.get('file');
+  if (below === undefined || isFileDriver(below) || isProtocolDriver(below)) return driver;
+  throw unknownFormat(imagePath, text, `it has ${toText(below)} below`);
+}
+
+function unknownFormat(imagePath: string, text: string, reason: string): Qcow2fsError {
+  return new Qcow2fsError(
+    'UNSUPPORTED',
+    `${imagePath}: the format of its backing file is not known, as the name "${text}" does not tell it: ${reason}; ` +
+      `say it: qemu-img rebase -u -b FILE -F FORMAT ${imagePath}`,
+    { data: { file: imagePath, backingFile: text } },
+  );
+}
+
+/** True for a driver that gives the bytes of something else than a file as they are. */
+export function isProtocolDriver(value: unknown): value is string {
+  return typeof value === 'string' && PROTOCOL_DRIVERS.includes(value);
+}
+
 export function isFileDriver(value: unknown): value is FileDriver {
   return FILE_DRIVERS.some((driver) => driver === value);
 }
 
 function fromJson(imagePath: string, text: string, statedFormat: string | undefined): ImpliedName {
+  const options = readOptions(text);
+  if (typeof options === 'string') throw refuse('DAMAGED', imagePath, text, options);
+  return fromOptions(imagePath, text, options, statedFormat);
+}
+
+type Options = Map<string, unknown>;
+
+/** Returns what is wrong with the text if it cannot be read. */
+function readOptions(text: string): Options | string {
   const json = text.slice('json:'.length);
   let value: unknown;
   try {
     value = JSON.parse(json);
   } catch {
-    throw refuse('DAMAGED', imagePath, text, 'it is not valid JSON');
+    return 'it is not valid JSON';
   }
   const options: Options = new Map();
   const twice = flatten(value, '', options);
-  if (twice !== undefined) throw refuse('DAMAGED', imagePath, text, `it gives the option "${twice}" twice`);
-  if (countKeys(value) !== countColons(json)) throw refuse('DAMAGED', imagePath, text, 'it gives an option twice');
-  return fromOptions(imagePath, text, options, statedFormat);
+  if (twice !== undefined) return `it gives the option "${twice}" twice`;
+  return countKeys(value) === countColons(json) ? options : 'it gives an option twice';
 }
-
-type Options = Map<string, unknown>;
 
 /**
  * `{"file": {"filename": "x"}}` and `{"file.filename": "x"}` are the same to QEMU. Returns an option that is given in both

@@ -3,12 +3,12 @@
 import fs from 'node:fs';
 import { decodeName } from '../common/names.ts';
 import { type Gate, impliedPath } from '../disk/gate.ts';
-import { decodeImpliedName, type ImpliedName, isFileDriver } from '../disk/implied-name.ts';
+import { decodeImpliedName } from '../disk/implied-name.ts';
 import { Qcow2fsError } from '../errors.ts';
-import { hasQcowMagic, lookOf, openQcow2, type Qcow2File, type Qcow2Metadata } from '../qcow2/open-qcow2.ts';
+import { openQcow2, type Qcow2File, type Qcow2Metadata } from '../qcow2/open-qcow2.ts';
 import { refuseUnsupportedFeatures } from '../qcow2/unsupported-features.ts';
-import { DISK_FORMATS } from '../qcow2/wire/other-formats.ts';
 import { FileStorage, type OpenFile, openFile } from '../storage/file-storage.ts';
+import { isReadAsQcow2, type Reading, readingInPlaceOf } from './backing-format.ts';
 import { findAllowedFolders, findOwnFolders, type Need, openImpliedFile, openNamedFile } from './implied-file.ts';
 
 /** QEMU has no limit; nobody has a chain like that, but a crafted folder of images may. */
@@ -72,9 +72,9 @@ export function openBackingChain(layers: Layer[], chain: ChainOptions): void {
   }
   if (backingPath === null) return;
   if (backingPath !== undefined) {
-    const driver = driverOfBackingFile(top, top.qcow2.backingName);
-    const { file, ownFolders } = openNamedFile(backingPath, needOfBacking(top), forbiddenFolder);
-    layers.push({ ...toBackingLayer(file, { driver, fileDriver: undefined }, top, layers), ownFolders });
+    const reading = readingInPlaceOf(top.file.path, top.qcow2, top.qcow2.backingName);
+    const { file, ownFolders } = openNamedFile(backingPath, needOfBacking(top, top), forbiddenFolder);
+    layers.push({ ...toBackingLayer(file, reading, top, layers), ownFolders });
   }
   let gate: Gate | undefined;
   for (;;) {
@@ -87,7 +87,7 @@ export function openBackingChain(layers: Layer[], chain: ChainOptions): void {
     const name = decodeImpliedName(above.file.path, above.qcow2.backingName, above.qcow2.backingFormat);
     gate ??= gateOf(layers, layers.length - 1, chain);
     const implied = impliedPath(above.file.path, name.path);
-    const file = openImpliedFile(implied, needOfBacking(above), gate, forbiddenFolder);
+    const file = openImpliedFile(implied, needOfBacking(above, top), gate, forbiddenFolder);
     layers.push(toBackingLayer(file, name, above, layers));
   }
 }
@@ -118,22 +118,27 @@ export function openDataFiles(layers: Layer[], chain: ChainOptions): void {
   if (dataFilePath !== undefined && top?.qcow2?.hasDataFile === false) {
     throw namesNone(top, 'external data file', '--data-file');
   }
-  for (const [depth, { file, qcow2 }] of layers.entries()) {
-    if (qcow2?.hasDataFile !== true) continue;
+  for (const [depth, layer] of layers.entries()) {
+    if (layer.qcow2?.hasDataFile !== true) continue;
     const named = depth === 0 ? dataFilePath : undefined;
-    const need = { imagePath: file.path, what: 'data file', remedy: '--data-file FILE takes another one' };
+    const need = needOfDataFile(layer, top ?? layer);
     const dataFile =
       named === undefined
-        ? openImpliedFile(dataFilePathOf(file, qcow2), need, gateOf(layers, depth, chain), forbiddenFolder)
+        ? openImpliedFile(
+            dataFilePathOf(layer, layer.qcow2, top ?? layer),
+            need,
+            gateOf(layers, depth, chain),
+            forbiddenFolder,
+          )
         : openNamedFile(named, need, forbiddenFolder).file;
     try {
-      refuseQcow2AsData(dataFile, file, layers, named !== undefined);
+      refuseQcow2AsData(dataFile, need, layers, named !== undefined);
     } catch (error) {
       fs.closeSync(dataFile.fd);
       throw error;
     }
     // Not the layer as it was: `gateOf` may have added to it.
-    layers[depth] = { ...(layers[depth] ?? { file, qcow2 }), dataFile };
+    layers[depth] = { ...(layers[depth] ?? layer), dataFile };
   }
 }
 
@@ -142,36 +147,27 @@ function namesNone({ file }: Layer, what: string, option: string): Qcow2fsError 
   return new Qcow2fsError('USAGE', `${file.path} names no ${what}: leave ${option} out`, { data: { file: file.path } });
 }
 
-function dataFilePathOf(file: OpenFile, { dataFileName }: Qcow2Metadata): string {
+function dataFilePathOf({ file }: Layer, { dataFileName }: Qcow2Metadata, top: Layer): string {
   if (dataFileName === undefined) {
-    throw new Qcow2fsError(
-      'DAMAGED',
-      `${file.path} needs an external data file, but does not name it: --data-file FILE does`,
-      { data: { file: file.path } },
-    );
+    const remedy = file === top.file ? '--data-file FILE does' : remedyBelow(top);
+    throw new Qcow2fsError('DAMAGED', `${file.path} needs an external data file, but does not name it: ${remedy}`, {
+      data: { file: file.path },
+    });
   }
   // Not decodeImpliedName: QEMU takes this one as a file name, whatever is in it.
   return impliedPath(file.path, decodeName(dataFileName).text);
 }
 
 /** Tables and headers would pass for the bytes of the disk. */
-function refuseQcow2AsData(dataFile: OpenFile, image: OpenFile, layers: readonly Layer[], isNamed: boolean): void {
-  const found = layers.find(({ file, qcow2 }) => qcow2 !== undefined && file.identity === dataFile.identity)?.file;
+function refuseQcow2AsData(dataFile: OpenFile, need: Need, layers: readonly Layer[], isNamed: boolean): void {
+  const found = layers.find(({ file, qcow2 }) => qcow2 !== undefined && file.identity === dataFile.identity)?.file.path;
   if (found === undefined) return;
-  const what = found === image ? 'the image itself' : `${found.path}, a qcow2 image of the chain`;
-  throw isNamed
-    ? new Qcow2fsError(
-        'USAGE',
-        `--data-file ${dataFile.path} is ${what}: name the external data file of ${image.path}`,
-        {
-          data: { file: image.path, dataFile: dataFile.path },
-        },
-      )
-    : new Qcow2fsError(
-        'DAMAGED',
-        `${image.path}: its external data file name ${dataFile.path} leads to ${what}: --data-file FILE takes another one`,
-        { data: { file: image.path, dataFile: dataFile.path } },
-      );
+  const { imagePath, remedy } = need;
+  const what = found === imagePath ? 'the image itself' : `${found}, a qcow2 image of the chain`;
+  const [code, message] = isNamed
+    ? (['USAGE', `--data-file ${dataFile.path} is ${what}: name the external data file of ${imagePath}`] as const)
+    : (['DAMAGED', `${imagePath}: its external data file name ${dataFile.path} leads to ${what}: ${remedy}`] as const);
+  throw new Qcow2fsError(code, message, { data: { file: imagePath, dataFile: dataFile.path } });
 }
 
 /** Closes the files of all layers. */
@@ -203,18 +199,23 @@ function gateOf(layers: Layer[], depth: number, { allowedFolders, backingPath, f
   return { ownFolders, allowedFolders: findAllowedFolders(allowedFolders, forbiddenFolder) };
 }
 
-function needOfBacking({ file }: Layer): Need {
-  const remedy = '--backing FILE takes another one, --no-backing none';
+function needOfBacking({ file }: Layer, top: Layer): Need {
+  const remedy = file === top.file ? '--backing FILE takes another one, --no-backing none' : remedyBelow(top);
   return { imagePath: file.path, what: 'backing file', remedy };
 }
 
+function needOfDataFile({ file }: Layer, top: Layer): Need {
+  const remedy = file === top.file ? '--data-file FILE takes another one' : remedyBelow(top);
+  return { imagePath: file.path, what: 'data file', remedy };
+}
+
+/** The options are for what the image itself names. */
+function remedyBelow(top: Layer): string {
+  return `--backing FILE takes another backing file of ${top.file.path}, --no-backing none`;
+}
+
 /** Closes the file when it throws. */
-function toBackingLayer(
-  file: OpenFile,
-  name: Omit<ImpliedName, 'path'>,
-  above: Layer,
-  layers: readonly Layer[],
-): Layer {
+function toBackingLayer(file: OpenFile, reading: Reading, above: Layer, layers: readonly Layer[]): Layer {
   const { path } = file;
   try {
     if (layers.some((layer) => layer.file.identity === file.identity)) {
@@ -226,21 +227,10 @@ function toBackingLayer(
         },
       );
     }
-    requireKind(file, above, name);
-    return { file, qcow2: isQcow2(file, above, name.driver) ? readMetadata(file) : undefined };
+    return { file, qcow2: isReadAsQcow2(file, above.file.path, reading) ? readMetadata(file) : undefined };
   } catch (error) {
     fs.closeSync(file.fd);
     throw error;
-  }
-}
-
-/** What the image says about the format of its backing file, for another file in its place. */
-function driverOfBackingFile({ file, qcow2 }: Layer, backingName: string): string | undefined {
-  try {
-    return decodeImpliedName(file.path, backingName, qcow2?.backingFormat).driver;
-  } catch {
-    // A name that cannot be opened here is what the other file is for.
-    return qcow2?.backingFormat;
   }
 }
 
@@ -258,49 +248,6 @@ function refuseLostFormat({ file, qcow2 }: Layer, layers: readonly Layer[]): voi
     'DAMAGED',
     `${file.path}: ${qcow2.lostBackingFormat}; so the format of its backing file is not known: ${remedy}`,
     { data: { file: file.path } },
-  );
-}
-
-/** As QEMU (raw_open_common): its driver `file` takes regular files, and `host_device` devices. */
-function requireKind(file: OpenFile, above: Layer, { fileDriver }: Omit<ImpliedName, 'path'>): void {
-  if (fileDriver === undefined || file.isBlockDevice === (fileDriver === 'host_device')) return;
-  const kind = file.isBlockDevice ? 'a block device' : 'a regular file';
-  throw new Qcow2fsError(
-    'UNSUPPORTED',
-    `${above.file.path}: its backing file ${file.path} is ${kind}, which the driver "${fileDriver}" does not take`,
-    { data: { file: above.file.path, backingFile: file.path } },
-  );
-}
-
-/** By what the layer above names; without that it is probed, as QEMU does. */
-function isQcow2(file: OpenFile, above: Layer, driver: string | undefined): boolean {
-  if (driver === 'qcow2') return true;
-  if (driver === 'raw' || isFileDriver(driver)) return false;
-  if (driver === undefined) return isQcow2ByItsLook(file, above);
-  throw new Qcow2fsError(
-    'UNSUPPORTED',
-    `${above.file.path}: the format "${driver}" of its backing file is not supported`,
-    {
-      data: { file: above.file.path, format: driver },
-    },
-  );
-}
-
-/**
- * QEMU probes all its formats. A raw disk is what shows none of them: bytes of another format, or ciphertext, must not
- * pass for a disk.
- * @throws Qcow2fsError UNSUPPORTED for what looks like another format of disks.
- */
-function isQcow2ByItsLook(file: OpenFile, above: Layer): boolean {
-  const storage = new FileStorage(file);
-  if (hasQcowMagic(storage)) return true;
-  const format = lookOf(storage, DISK_FORMATS);
-  if (format === undefined) return false;
-  throw new Qcow2fsError(
-    'UNSUPPORTED',
-    `${above.file.path} does not say the format of its backing file ${file.path}, which looks like ${format}; if it is raw, ` +
-      `say so: qemu-img rebase -u -b FILE -F raw ${above.file.path}`,
-    { data: { file: above.file.path, backingFile: file.path, format } },
   );
 }
 

@@ -562,6 +562,46 @@ describe('an external data file', () => {
       expect(message).toContain(`leads to ${image}, a qcow2 image of the chain`);
     }));
 
+  test('of a backing file cannot be named by an option, so the error names one that helps', () =>
+    withFolders((folder) => {
+      const [image, base] = [`${folder}/images/top.qcow2`, `${folder}/images/base.qcow2`];
+      const remedy = `--backing FILE takes another backing file of ${image}, --no-backing none`;
+      createWithDataFile(`${folder}/images`, 'base.qcow2', 'disk.raw');
+      createOverlay(image, 'base.qcow2', 'qcow2');
+      fs.renameSync(`${folder}/images/disk.raw`, `${folder}/images/away.raw`);
+      const { message } = catchError(() => openImage(image));
+      expect(message).toBe(`${base} needs its data file: ${folder}/images/disk.raw: no such file (${remedy})`);
+      expect(catchError(() => openImage(base)).message).toContain('(--data-file FILE takes another one)');
+
+      fs.linkSync(base, `${folder}/images/disk.raw`);
+      expect(catchError(() => openImage(image)).message).toMatch(new RegExp(`leads to the image itself: ${remedy}$`));
+      // The first header extension of what qemu-img writes is the name of the data file.
+      const bytes = fs.readFileSync(base);
+      bytes.writeUInt32BE(0x12345678, bytes.indexOf('44415441', 0, 'hex'));
+      fs.writeFileSync(base, bytes);
+      expect(catchError(() => openImage(image)).message).toBe(
+        `${base} needs an external data file, but does not name it: ${remedy}`,
+      );
+      expect(catchError(() => openImage(base)).message).toContain('does not name it: --data-file FILE does');
+
+      const other = `${folder}/images/other.qcow2`;
+      createPlain(other);
+      expect(openedWith(image, { backingPath: other })).toEqual([identityOf(image), identityOf(other)]);
+    }));
+
+  test('of a backing file of a backing file that is not there is told like that', () =>
+    withFolders((folder) => {
+      const [image, middle] = [`${folder}/images/top.qcow2`, `${folder}/images/middle.qcow2`];
+      createRaw(`${folder}/images/b.raw`);
+      createOverlay(middle, 'b.raw');
+      createOverlay(image, 'middle.qcow2', 'qcow2');
+      fs.rmSync(`${folder}/images/b.raw`);
+      expect(catchError(() => openImage(image)).message).toBe(
+        `${middle} needs its backing file: ${folder}/images/b.raw: no such file ` +
+          `(--backing FILE takes another backing file of ${image}, --no-backing none)`,
+      );
+    }));
+
   test('that the user names is refused if it is the image, as wrong usage', () =>
     withFolders((folder) => {
       const image = `${folder}/images/top.qcow2`;

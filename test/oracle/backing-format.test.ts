@@ -251,13 +251,65 @@ test('an option that is given in two ways is refused, as the order of QEMU is th
 });
 
 describe('with --backing', () => {
+  const raw = `${folder.name}/raw`;
+  const remote = '"host":"gone"';
+
   test.each([
     ['json:{"driver":"raw","file":{"driver":"file","filename":"gone.raw"}}', undefined, 'the file as it is'],
     ['json:{"driver":"raw","file":{"driver":"file","filename":"gone.raw"}}', 'qcow2', 'disk of 7'],
-    ['json:{"driver":"nbd","host":"x"}', undefined, 'disk of 7'],
     ['nbd:localhost:10809', 'raw', 'the file as it is'],
+    ['nbd:localhost:10809', undefined, 'disk of 7'],
+    // Names that can be opened nowhere, or not here: what they say about the format counts.
+    [`json:{"driver":"raw","file":{"driver":"nbd",${remote}}}`, undefined, 'the file as it is'],
+    [`json:{"driver":"raw","file.driver":"nbd","file.host":"gone"}`, undefined, 'the file as it is'],
+    [`json:{"driver":"raw","file":{"driver":"nbd",${remote}}}`, 'qcow2', 'disk of 7'],
+    [`json:{"driver":"qcow2","file":{"driver":"nbd",${remote}}}`, undefined, 'disk of 7'],
+    [`json:{"driver":"qcow2","file":{"driver":"nbd",${remote}}}`, 'raw', 'the file as it is'],
+    [`json:{"file":{"driver":"nbd",${remote}}}`, undefined, 'disk of 7'],
+    [`json:{"driver":"nbd",${remote}}`, 'qcow2', 'disk of 7'],
+    [`json:{"driver":"nbd",${remote}}`, 'raw', 'the file as it is'],
+    ["json:{'driver':'raw'}", 'qcow2', 'disk of 7'],
   ])('%s of the format %s is replaced by a file of the same format', (name, format, expected) => {
     writeTop(name, format === undefined ? [] : [{ type: BACKING_FORMAT, data: format }]);
     expect(readHere({ backingPath: base })).toBe(expected);
+  });
+
+  test('a name that QEMU understands otherwise than by its look is none to guess', () => {
+    // QEMU takes quotes of both kinds (qapi/qobject-input-visitor: QAPI's JSON), and gives the bytes as they are.
+    writeTop(`json:{'driver':'raw','file':{'driver':'file','filename':'base.qcow2'}}`, []);
+    expect(readWithQemu()).toBe('the file as it is');
+    const error = catchError(() => openImage(top, undefined, { allowedFolders: [], backingPath: base }));
+    expect(error.code).toBe('UNSUPPORTED');
+    expect(error.message).toMatch(
+      /the format of its backing file is not known, .* not valid JSON; say it: qemu-img rebase /,
+    );
+  });
+
+  test.each([
+    [`json:{"driver":"qcow2","driver":"raw","file":{"driver":"nbd",${remote}}}`, 'it gives an option twice'],
+    [`json:{"driver":["raw"],"file":{"driver":"nbd",${remote}}}`, 'its driver is no text'],
+    [`json:{"driver":"raw","file":{"driver":"qcow2","file":{"driver":"nbd",${remote}}}}`, 'it has qcow2 below'],
+    [`json:{"driver":"raw","file":"node"}`, 'it has node below'],
+    [`json:{"driver":"throttle","file":{"driver":"nbd",${remote}}}`, 'the format "throttle" of its backing file'],
+  ])('%s: refused', (name, message) => {
+    writeTop(name, []);
+    const error = catchError(() => openImage(top, undefined, { allowedFolders: [], backingPath: base }));
+    expect(error.message).toContain(message);
+    expect(error.code).toBe('UNSUPPORTED');
+  });
+
+  test('the bytes of another protocol are the disk, unless what replaces them looks like qcow2', () => {
+    writeTop(`json:{"driver":"nbd",${remote}}`, []);
+    fs.writeFileSync(raw, Buffer.alloc(DISK_BYTES, 9));
+    expect(readHere({ backingPath: raw })).toBe('disk of 9');
+    const error = catchError(() => openImage(top, undefined, { allowedFolders: [], backingPath: base }));
+    expect(error.message).toContain(`${base} looks like qcow2, but ${top} names the driver "nbd"`);
+  });
+
+  test('where the format is lost, the driver of the name does not stand in for it', () => {
+    writeTop(`json:{"driver":"raw","file":{"driver":"nbd",${remote}}}`, [
+      { type: 0x12345678, data: '', lengthBytes: 5000 },
+    ]);
+    expect(readHere({ backingPath: base })).toBe('disk of 7');
   });
 });
