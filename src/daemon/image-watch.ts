@@ -3,7 +3,6 @@
 import fs from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { warn } from '../common/logging.ts';
-import { leadsInto } from '../disk/leads-into.ts';
 import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
 import { describeInfo } from '../open-image/describe-image.ts';
 import { ImageStatus } from '../open-image/image-status.ts';
@@ -12,7 +11,8 @@ import { closeLayers, filesOfLayers, toQcow2File } from '../open-image/layers.ts
 import { type OpenImage, openImage } from '../open-image/open-image.ts';
 import { readHead } from '../qcow2/header-head.ts';
 import { isSameTable, readSnapshotTable } from '../qcow2/snapshots.ts';
-import { fileIdentity, isSettled, type OpenFile } from '../storage/file-storage.ts';
+import { isSettled, type OpenFile } from '../storage/file-storage.ts';
+import { type PinnedFile, pinFile, pinnedIdentity, unpinFile } from '../storage/pinned-file.ts';
 import { areSameContents, nextBlocks } from './content-blocks.ts';
 import type { DaemonOptions } from './mount-options.ts';
 import {
@@ -30,6 +30,9 @@ interface Signature {
   readonly image: unknown;
   readonly others: unknown;
 }
+
+/** With ENOENT, what says that a path leads to no file that may be opened by it. */
+const GONE = ['EACCES', 'ENOTDIR'];
 
 type WatchOptions = ServingOptions & Pick<DaemonOptions, 'mountpoint'>;
 
@@ -68,7 +71,7 @@ export class ImageWatch {
   look(locks?: string): ServedImage | undefined {
     const { image } = this.#served;
     const before = this.#signature;
-    const signature = signatureOf(image, this.#options.mountpoint);
+    const signature = signatureOf(this.#served, this.#options.mountpoint);
     const hasImageChanged = !isDeepStrictEqual(signature.image, before.image);
     const hasOtherChanged = !isDeepStrictEqual(signature.others, before.others);
     // Whoever has changed it may have locked it since the list was made; what he did to a block device does not show.
@@ -127,27 +130,25 @@ export class ImageWatch {
     return next;
   }
 
-  /** An image that was moved or deleted while it is open is still there, and may go on being written to. */
+  /**
+   * An image that was moved or deleted while it is open is still there, and may go on being written to.
+   * @throws Qcow2fsError REFUSED for a path that has become one to a file of our own mount; what `openImage` throws.
+   */
   #open(): OpenImage {
-    const { image: previous, imagePath } = this.#served;
-    this.#requireOutside(previous);
-    const file = imageFileOf(previous);
-    const isMoved = !file.isBlockDevice && !fs.existsSync(imagePath);
-    if (isMoved && !this.#isMoved) warn(`${imagePath} was moved or deleted: it is shown until it is unmounted`);
-    this.#isMoved = isMoved;
-    const openPath = isMoved ? `/proc/self/fd/${file.fd}` : imagePath;
-    const chain = { ...this.#options.chain, forbiddenFolder: this.#options.mountpoint };
-    return openImage(imagePath, reusingKeys(previous), chain, { previous, openPath });
-  }
-
-  /** @throws Qcow2fsError REFUSED for a path that has become one to a file of our own mount. */
-  #requireOutside({ layers }: OpenImage): void {
+    const { image: previous, imagePath, isPathFollowed } = this.#served;
     const { mountpoint } = this.#options;
-    const inside = filesOfLayers(layers).find(({ path }) => leadsInto(mountpoint, path));
-    if (inside === undefined) return;
-    throw new Qcow2fsError('REFUSED', `${inside.path} leads into its own mount on ${mountpoint} now`, {
-      data: { file: inside.path },
-    });
+    const file = imageFileOf(previous);
+    const pinned = isPathFollowed ? tryToPin(imagePath, mountpoint) : undefined;
+    try {
+      const isMoved = isPathFollowed && !file.isBlockDevice && pinned === undefined;
+      if (isMoved && !this.#isMoved) warn(`${imagePath} was moved or deleted: it is shown until it is unmounted`);
+      this.#isMoved = isMoved;
+      const openPath = pinned?.openPath ?? `/proc/self/fd/${file.fd}`;
+      const chain = { ...this.#options.chain, forbiddenFolder: mountpoint };
+      return openImage(imagePath, reusingKeys(previous), chain, { previous, openPath });
+    } finally {
+      if (pinned !== undefined) unpinFile(pinned);
+    }
   }
 
   /** What cannot be opened now is shown as it was: reads still find out by themselves what is left of it. */
@@ -168,7 +169,9 @@ export class ImageWatch {
           contents,
           ...describedWith(image, this.#options.onMissing, writer),
           status: statusOf(before, writer),
-          ownership: haveSameAccess(image, before.image) ? before.ownership : ownershipOf(image, this.#options),
+          ownership: haveSameAccess(image, before.image)
+            ? before.ownership
+            : ownershipOf(image, this.#options, this.#options.mountpoint),
         };
       } catch (error) {
         closeLayers(image.layers);
@@ -217,8 +220,11 @@ function isAtRest({ layers }: OpenImage): boolean {
 }
 
 /** Of now: by their descriptors, and whether their paths still lead to them. */
-function signatureOf({ layers }: OpenImage, mountpoint: string): Signature {
-  const [image, ...others] = filesOfLayers(layers).map((file) => [stampsOf(file), identityAt(file.path, mountpoint)]);
+function signatureOf({ image: { layers }, isPathFollowed }: ServedImage, mountpoint: string): Signature {
+  const [image, ...others] = filesOfLayers(layers).map((file, index) => [
+    stampsOf(file),
+    index > 0 || isPathFollowed ? identityAt(file.path, mountpoint) : file.identity,
+  ]);
   return { image, others };
 }
 
@@ -240,11 +246,24 @@ function stampsOf({ fd, isBlockDevice }: OpenFile): unknown {
   }
 }
 
-function identityAt(path: string, mountpoint: string): string | undefined {
-  if (leadsInto(mountpoint, path)) return 'in our own mount';
+/** Why it leads nowhere, if it does. */
+function identityAt(path: string, mountpoint: string): string {
   try {
-    return fileIdentity(fs.statSync(path));
+    return pinnedIdentity(path, mountpoint);
   } catch (error) {
-    return systemCodeOf(error);
+    if (error instanceof Qcow2fsError) return error.message;
+    throw error;
+  }
+}
+
+/** What the path leads to; undefined if that is nothing, or cannot be reached any more. */
+function tryToPin(path: string, mountpoint: string): PinnedFile | undefined {
+  try {
+    return pinFile(path, mountpoint);
+  } catch (error) {
+    if (!(error instanceof Qcow2fsError) || error.code === 'REFUSED') throw error;
+    const isGone = error.code === 'NOT_FOUND' || GONE.includes(systemCodeOf(error.cause) ?? '');
+    if (isGone) return undefined;
+    throw error;
   }
 }

@@ -1,16 +1,19 @@
 /** Composition: an open image becomes the tree that a mount shows. */
 
+import fs from 'node:fs';
 import { setImmediate as turn } from 'node:timers/promises';
-import { warn } from '../common/logging.ts';
+import { createLogger, warn } from '../common/logging.ts';
 import { createSharedTextMemory, type SharedTextMemory } from '../common/shared-text.ts';
+import { messageOf } from '../errors.ts';
 import { maxImageJsonBytes } from '../open-image/image-json.ts';
 import { ImageStatus } from '../open-image/image-status.ts';
 import { type LayerKey, withKeys } from '../open-image/layer-keys.ts';
 import { closeLayers, filesOfLayers } from '../open-image/layers.ts';
 import { closeImage, type OpenImage, openSettledImage } from '../open-image/open-image.ts';
 import { StateDisks } from '../open-image/state-disks.ts';
-import { isSettled } from '../storage/file-storage.ts';
+import { fileIdentity, isSettled } from '../storage/file-storage.ts';
 import { MissingRanges } from '../storage/missing-ranges.ts';
+import { pinnedIdentity } from '../storage/pinned-file.ts';
 import type { Ownership } from '../tree/catalogue.ts';
 import { commonOwnership, type FileOwnership, overrideOwnership } from '../tree/ownership.ts';
 import { type ContentBlocks, firstBlocks } from './content-blocks.ts';
@@ -18,6 +21,8 @@ import { accessesOf, findAccesses } from './file-access.ts';
 import type { DaemonOptions, OnMissing } from './mount-options.ts';
 import { readLocksAside } from './proc-locks.ts';
 import { type Writer, WriterWatch } from './writer-watch.ts';
+
+const log = createLogger('daemon');
 
 /** What `image.json` says besides what the image does. */
 interface MountNotes {
@@ -43,6 +48,8 @@ export interface ServedImage {
   readonly status: SharedArrayBuffer;
   /** Who writes to the image. */
   readonly writer: Writer | undefined;
+  /** Another file at the path of the image takes its place. Not where links of /proc lead elsewhere than they say, as in `pinFile`. */
+  readonly isPathFollowed: boolean;
   /** The current state is read even then. */
   readonly isCurrentLive: boolean;
 }
@@ -78,8 +85,19 @@ export async function openServedImage(
     ...describedWith(image, options.onMissing, writer),
     missing: options.onMissing === 'zero' ? MissingRanges.createMemory() : undefined,
     status,
+    isPathFollowed: isPathFollowed(imagePath),
     isCurrentLive: options.isCurrentLive,
   };
+}
+
+/** To ask the kernel for the name is safe as long as nothing is mounted. */
+function isPathFollowed(imagePath: string): boolean {
+  try {
+    return fileIdentity(fs.statSync(imagePath)) === pinnedIdentity(imagePath);
+  } catch (error) {
+    log('%s is not followed: %s', imagePath, messageOf(error));
+    return false;
+  }
 }
 
 /** The part of a served image that is about its description. */
@@ -120,8 +138,8 @@ export function requireReadable(image: OpenImage): void {
 }
 
 /** Whom a tree of this image lets in. */
-export function ownershipOf(image: OpenImage, options: ServingOptions): Ownership {
-  return toOwnership(image, options, accessesOf(filesOfLayers(image.layers)));
+export function ownershipOf(image: OpenImage, options: ServingOptions, mountpoint: string): Ownership {
+  return toOwnership(image, options, accessesOf(filesOfLayers(image.layers), mountpoint));
 }
 
 function toOwnership(image: OpenImage, options: ServingOptions, accesses: readonly FileOwnership[]): Ownership {

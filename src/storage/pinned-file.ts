@@ -20,6 +20,13 @@ export interface PinnedFile {
   readonly nameFolder: string;
 }
 
+/** A file with every folder on the way to it, from the one that it is in up to the root. */
+export interface PinnedWay {
+  readonly file: PinnedFile;
+  /** As the `fd` of the file. */
+  readonly folderFds: readonly number[];
+}
+
 /**
  * O_PATH of include/uapi/asm-generic/fcntl.h, which Node.js does not name. Such an open calls nothing in a driver or a file
  * system (do_o_path in fs/namei.c), so that FIFOs and devices may be looked at.
@@ -45,6 +52,30 @@ interface Step {
  * @throws Qcow2fsError NOT_FOUND; REFUSED for what leads into `forbiddenFolder`; IO, also without /proc.
  */
 export function pinFile(name: string, forbiddenFolder?: string): PinnedFile {
+  const { file, folderFds } = pinWay(name, forbiddenFolder);
+  for (const fd of folderFds) fs.closeSync(fd);
+  return file;
+}
+
+export function unpinFile({ fd }: PinnedFile): void {
+  fs.closeSync(fd);
+}
+
+/**
+ * Which file the name leads to.
+ * @throws Qcow2fsError as `pinFile`.
+ */
+export function pinnedIdentity(name: string, forbiddenFolder?: string): string {
+  const file = pinFile(name, forbiddenFolder);
+  unpinFile(file);
+  return file.identity;
+}
+
+/**
+ * As `pinFile`, for `unpinWay`: the folders stay those that were passed, whatever becomes of their names.
+ * @throws Qcow2fsError as `pinFile`.
+ */
+export function pinWay(name: string, forbiddenFolder?: string): PinnedWay {
   const steps: Step[] = [{ name: '', fd: openStep('/', O_DIRECTORY) }];
   try {
     requireProc(topOf(steps));
@@ -52,17 +83,22 @@ export function pinFile(name: string, forbiddenFolder?: string): PinnedFile {
     const realPath = pathOf(steps);
     const { fd } = topOf(steps);
     const identity = fileIdentity(fs.fstatSync(fd));
-    steps.pop();
-    return { openPath: linkOf(fd), fd, identity, realPath, nameFolder: nameFolder ?? realPath };
+    const file = { openPath: linkOf(fd), fd, identity, realPath, nameFolder: nameFolder ?? realPath };
+    return {
+      file,
+      folderFds: steps
+        .slice(0, -1)
+        .map((step) => step.fd)
+        .reverse(),
+    };
   } catch (cause) {
-    throw cause instanceof Qcow2fsError ? cause : pinError(name, cause);
-  } finally {
     for (const { fd } of steps) fs.closeSync(fd);
+    throw cause instanceof Qcow2fsError ? cause : pinError(name, cause);
   }
 }
 
-export function unpinFile({ fd }: PinnedFile): void {
-  fs.closeSync(fd);
+export function unpinWay({ file, folderFds }: PinnedWay): void {
+  for (const fd of [file.fd, ...folderFds]) fs.closeSync(fd);
 }
 
 /** Leaves in `steps` the way to the file. Gives the folder of the last part of `name`. */
@@ -85,8 +121,12 @@ function follow(name: string, steps: Step[], forbidden: string | undefined): str
     if (here.length >= MAX_PATH_BYTES) throw pinError(name, 'the path is too long');
     if (rest.length === 0) nameFolder ??= folder;
     const at = `${linkOf(topOf(steps).fd)}/${next}`;
-    const target = readSymlink(at) ?? enter(at, next, steps, rest.length > 0);
-    if (target === undefined) continue;
+    const step = enter(at, rest.length > 0);
+    if (step.fd !== undefined) {
+      steps.push({ name: next, fd: step.fd });
+      continue;
+    }
+    const target = step.target ?? next;
     if (++symlinkCount > MAX_SYMLINK_COUNT) throw pinError(name, 'there are too many symlinks');
     if (target.startsWith('/')) while (steps.length > 1) closeStep(steps.pop());
     rest.push(...target.split('/').reverse());
@@ -94,16 +134,29 @@ function follow(name: string, steps: Step[], forbidden: string | undefined): str
   return nameFolder;
 }
 
-/** Adds the step to `next`. What has become a symlink since it was looked at is no step: gives the name to look at again. */
-function enter(at: string, next: string, steps: Step[], isFolder: boolean): string | undefined {
-  const fd = openStep(at, O_NOFOLLOW | (isFolder ? O_DIRECTORY : 0));
-  steps.push({ name: next, fd });
-  if (isFolder || !fs.fstatSync(fd).isSymbolicLink()) return undefined;
-  closeStep(steps.pop());
-  return next;
+/**
+ * Where a symlink leads, or the file itself. Neither for a symlink that was replaced meanwhile: the name is to be looked at again.
+ */
+function enter(at: string, isFolder: boolean): { readonly fd?: number; readonly target?: string | undefined } {
+  let fd: number;
+  try {
+    fd = openStep(at, O_NOFOLLOW | (isFolder ? O_DIRECTORY : 0));
+  } catch (error) {
+    if (systemCodeOf(error) !== 'ENOTDIR') throw error;
+    const target = readSymlink(at);
+    if (target === undefined) throw error;
+    return { target };
+  }
+  if (isFolder || !isSymlink(fd)) return { fd };
+  fs.closeSync(fd);
+  return { target: readSymlink(at) };
 }
 
-/** undefined for what is no symlink, and for what cannot be looked at: to open it says why. */
+function isSymlink(fd: number): boolean {
+  return fs.fstatSync(fd).isSymbolicLink();
+}
+
+/** undefined for what is no symlink. */
 function readSymlink(at: string): string | undefined {
   try {
     return fs.readlinkSync(Buffer.from(at, 'latin1'), 'latin1');

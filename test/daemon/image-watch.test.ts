@@ -19,6 +19,8 @@ import { withTemporaryFolder } from '../support/temporary-folder.ts';
 import { type Program, qemuIo, shell, vm, whileRunning } from './writers.ts';
 
 const SIZE_BYTES = 1024 * 1024;
+/** What opens nothing, but holds on to it. */
+const O_PATH = 0o10000000;
 const OPTIONS = { chain: { allowedFolders: [] }, onMissing: 'error', ownership: {}, isCurrentLive: false } as const;
 
 let warnings: string[];
@@ -112,7 +114,8 @@ test('as long as nothing happens, nothing is opened', () =>
   withWatch(({ look, watch }) => {
     const openSync = vi.spyOn(fs, 'openSync');
     for (let round = 0; round < 3; round++) expect(look()).toBeUndefined();
-    expect(openSync.mock.calls.filter(([path]) => String(path).endsWith('.qcow2'))).toEqual([]);
+    const opened = openSync.mock.calls.filter(([, flags]) => (Number(flags) & O_PATH) === 0);
+    expect(opened.filter(([path]) => /qcow2$|fd\/\d+$/.test(String(path)))).toEqual([]);
     expect(watch.isDoubtful).toBe(false);
   }));
 
@@ -227,6 +230,99 @@ describe('what cannot be opened stays as it was, is told of once, and is shown a
       expect(snapshotNames(deleted)).toEqual(['b']);
       expect(firstByte(deleted, 'current/disk.raw')).toBe(3);
       expect(telling()).toHaveLength(1);
+    }));
+
+  test('a file that is moved and given to others is read on, by its owner alone until it is back', () =>
+    withWatch(({ first, image, look, settle }) => {
+      expect(first.ownership.permissions).toBe(first.ownership.permissions & 0o444);
+      fs.renameSync(image, `${image}.away`);
+      settle();
+      fs.chmodSync(`${image}.away`, 0o640);
+      expect(settle()?.ownership.permissions).toBe(0o400);
+      fs.chownSync(`${image}.away`, 1, 1);
+      expect(settle()?.ownership).toEqual({ permissions: 0o400, uid: 1, gid: 1 });
+      for (let round = 0; round < 3; round++) expect(look()).toBeUndefined();
+      expect(told()).toEqual([]);
+      fs.renameSync(`${image}.away`, image);
+      fs.chmodSync(image, 0o600);
+      fs.chownSync(image, 0, 0);
+      const back = settle();
+      expect(back?.ownership).toEqual({ permissions: 0o400, uid: 0, gid: 0 });
+      expect(firstByte(treeOf(back), 'current/disk.raw')).toBe(3);
+    }));
+
+  test.each([1, 2, 3, 4])(
+    'a path that leads into our own mount after it was looked at is not followed there: %i',
+    (after) =>
+      withWatch(({ first, folder, image }) => {
+        fs.mkdirSync(`${folder}/mnt`);
+        makeImage(`${folder}/mnt/disk.qcow2`, 10);
+        const watch = new ImageWatch(first, { ...OPTIONS, mountpoint: `${fs.realpathSync(folder)}/mnt` });
+        fs.appendFileSync(image, 'x');
+        let lookCount = 0;
+        // Whoever looks at what is there finds a file, and then it becomes a symlink.
+        for (const call of ['readlinkSync', 'openSync'] as const) {
+          const real: (...args: unknown[]) => unknown = fs[call] as never;
+          vi.spyOn(fs, call).mockImplementation(((...args: unknown[]) => {
+            try {
+              return real(...args);
+            } finally {
+              if (String(args[0]).endsWith('/disk.qcow2') && ++lookCount === after) {
+                fs.renameSync(image, `${image}.away`);
+                fs.symlinkSync('mnt/disk.qcow2', image);
+              }
+            }
+          }) as never);
+        }
+        const shown = Array.from({ length: 4 }, () => watch.look()).filter((served) => served !== undefined);
+        expect(lookCount).toBeGreaterThan(after);
+        for (const served of shown) {
+          expect(served.image.layers[0]?.file.identity).toBe(first.image.layers[0]?.file.identity);
+          retireServedImage(served);
+        }
+        expect(told()).toEqual([expect.stringContaining(`${image} leads into its own mount`)]);
+      }),
+  );
+
+  test('an image in another mount namespace is followed, but not another one that its path would lead to here', () =>
+    withTemporaryFolder(async (given) => {
+      const folder = fs.realpathSync(given);
+      for (const [index, name] of ['here', 'there'].entries()) {
+        fs.mkdirSync(`${folder}/${name}`);
+        makeImage(`${folder}/${name}/disk.qcow2`, 10 * index);
+      }
+      const program: Program = {
+        name: 'sleep',
+        command: ['sh', '-euc', `mount --bind ${folder}/there ${folder}/here; echo ready; exec sleep 60`],
+        isReady: (output) => output.includes('ready'),
+      };
+      const unshare = ['unshare', '--mount', '--propagation', 'private'];
+      await whileRunning(
+        program,
+        async ({ pid }) => {
+          const chain = { allowedFolders: [`${folder}/here`], backingPath: `${folder}/here/base.raw` };
+          const options = { ...OPTIONS, chain };
+          let served = await openServedImage(`/proc/${pid}/root${folder}/here/disk.qcow2`, [], options);
+          try {
+            const watch = new ImageWatch(served, { ...options, mountpoint: '/mnt' });
+            const firstByteOf = () => firstByte(createTree(served), diskOf('b'));
+            expect(firstByteOf()).toBe(12);
+            expect([served.isPathFollowed, served.ownership.permissions]).toEqual([false, 0o400]);
+            deleteSnapshot(`${folder}/there/disk.qcow2`, 'a');
+            do {
+              const next = watch.look();
+              if (next !== undefined) retireServedImage(served);
+              served = next ?? served;
+            } while (watch.isDoubtful);
+            expect(snapshotNames(createTree(served))).toEqual(['b']);
+            expect(firstByteOf()).toBe(12);
+            expect(warnings.filter((line) => line.includes('was moved or deleted'))).toEqual([]);
+          } finally {
+            closeServedImage(served);
+          }
+        },
+        unshare,
+      );
     }));
 
   test('snapshots of a file that is emptied are STALE', () =>
