@@ -2,12 +2,12 @@
 
 import type { Command } from 'commander';
 import { warn } from '../common/logging.ts';
-import { forgetLayerKeys } from '../daemon/key-pipe.ts';
 import { Qcow2fsError } from '../errors.ts';
 import { listStates, runInEachState, type StateOfImage, type StateResult } from '../exec/each-state.ts';
 import { requireNamespaces } from '../exec/namespaces.ts';
 import { type ExecHooks, type ExecTask, runInState } from '../exec/run-in-state.ts';
 import { StopSignals } from '../exec/stop-signals.ts';
+import { forgetLayerKeys } from '../open-image/layer-key.ts';
 import { unlockImages } from '../open-image/layer-keys.ts';
 import { addChainOptions } from './chain-options.ts';
 import { type ExecWords, parseExecWords } from './exec-words.ts';

@@ -89,7 +89,13 @@ export class ImageWatch {
     const next = mayDiffer ? this.#tryToOpen(writer) : undefined;
     // Not before: what a look that fails has found must be found by the next one.
     this.#signature = next === undefined ? signature : openedSignatureOf(next.image);
-    return next && this.#compare(next, writer, isSameWriter);
+    if (next === undefined) return undefined;
+    try {
+      return this.#compare(next, writer, isSameWriter);
+    } catch (error) {
+      closeLayers(next.image.layers);
+      throw error;
+    }
   }
 
   #noteWriter(writer: Writer | undefined): void {

@@ -9,7 +9,7 @@
 import fs from 'node:fs';
 import type { Writable } from 'node:stream';
 import { Qcow2fsError } from '../errors.ts';
-import type { LayerKey } from '../open-image/layer-keys.ts';
+import { forgetLayerKeys, type LayerKey } from '../open-image/layer-key.ts';
 
 /** The descriptor of the pipe in the daemon. */
 export const KEYS_FD = 4;
@@ -43,10 +43,6 @@ export function receiveKeys(): LayerKey[] {
     message.fill(0);
     fs.closeSync(KEYS_FD);
   }
-}
-
-export function forgetLayerKeys(keys: readonly LayerKey[]): void {
-  for (const { key } of keys) key.fill(0);
 }
 
 export function encodeKeys(keys: readonly LayerKey[]): Buffer {

@@ -3,7 +3,7 @@
 import readline from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Qcow2fsError } from '../errors.ts';
-import type { LayerKey } from '../open-image/layer-keys.ts';
+import { forgetLayerKeys, type LayerKey } from '../open-image/layer-key.ts';
 import type { MountOptions } from './mount-options.ts';
 import { exitCodeOf, prepare, spawnDaemon, waitUntilReady } from './start-daemon.ts';
 
@@ -33,7 +33,10 @@ export interface PrivateStart {
  * @throws Qcow2fsError as `mountInBackground`.
  */
 export async function startPrivateDaemon(options: MountOptions, start: PrivateStart): Promise<PrivateDaemon> {
-  const { daemonOptions } = await prepare(options, true);
+  const { daemonOptions } = await prepare(options, true).catch((error) => {
+    forgetLayerKeys(start.keys);
+    throw error;
+  });
   const daemon = spawnDaemon(
     { ...daemonOptions, hasKeys: start.keys.length > 0 },
     start.keys,

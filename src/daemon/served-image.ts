@@ -7,9 +7,10 @@ import { createSharedTextMemory, type SharedTextMemory } from '../common/shared-
 import { messageOf } from '../errors.ts';
 import { maxImageJsonBytes } from '../open-image/image-json.ts';
 import { ImageStatus } from '../open-image/image-status.ts';
-import { type LayerKey, withKeys } from '../open-image/layer-keys.ts';
-import { closeLayers, filesOfLayers } from '../open-image/layers.ts';
-import { closeImage, type OpenImage, openSettledImage } from '../open-image/open-image.ts';
+import type { LayerKey } from '../open-image/layer-key.ts';
+import { withKeys } from '../open-image/layer-keys.ts';
+import { filesOfLayers } from '../open-image/layers.ts';
+import { closeImage, type OpenImage, openSettledImage, retireImage } from '../open-image/open-image.ts';
 import { StateDisks } from '../open-image/state-disks.ts';
 import { fileIdentity, isSettled } from '../storage/file-storage.ts';
 import { MissingRanges } from '../storage/missing-ranges.ts';
@@ -68,6 +69,15 @@ export async function openServedImage(
   options: ServingOptions,
 ): Promise<ServedImage> {
   const image = await openSettledImage(imagePath, withKeys(keys), options.chain);
+  try {
+    return await serveImage(imagePath, image, options);
+  } catch (error) {
+    closeImage(image);
+    throw error;
+  }
+}
+
+async function serveImage(imagePath: string, image: OpenImage, options: ServingOptions): Promise<ServedImage> {
   // Each of these steps may take milliseconds: signals are heard in between.
   await turn();
   requireReadable(image);
@@ -150,9 +160,9 @@ function toOwnership(image: OpenImage, options: ServingOptions, accesses: readon
   return overrideOwnership({ ...common, permissions }, options.ownership);
 }
 
-/** Closes the files of an image that was opened anew; the keys go on being used. */
-export function retireServedImage({ image }: ServedImage): void {
-  closeLayers(image.layers);
+/** As `retireImage`. */
+export function retireServedImage({ image }: ServedImage, next: ServedImage): void {
+  retireImage(image, next.image);
 }
 
 /** Says what its readers met, overwrites its keys and closes its files. */

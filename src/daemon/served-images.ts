@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { Qcow2fsError } from '../errors.ts';
 import type { FileSystem } from '../filesystem/file-system.ts';
-import type { LayerKey } from '../open-image/layer-keys.ts';
+import type { LayerKey } from '../open-image/layer-key.ts';
 import { filesOfLayers } from '../open-image/layers.ts';
 import { Delta } from '../overlay/delta.ts';
 import { fileIdentity } from '../storage/file-storage.ts';
@@ -120,9 +120,12 @@ export function onThreadEnd({ scratch }: ServedImages, threadId: number): void {
   if (scratch !== undefined) new Delta(scratch.delta).releaseLockOf(threadId);
 }
 
-/** Closes the files of what was opened anew. */
+/** Closes the files of what was opened anew, and forgets the keys that are used no more. */
 export function retireServedImages(before: ServedImages, next: ServedImages): void {
-  for (const image of before.images) if (!next.images.includes(image)) retireServedImage(image);
+  for (const [index, image] of before.images.entries()) {
+    const now = next.images[index];
+    if (now !== undefined && now !== image) retireServedImage(image, now);
+  }
 }
 
 /** The file system over served images; any thread can have one. */

@@ -9,7 +9,8 @@ import { Qcow2fsError } from '../errors.ts';
 import type { KernelMountOptions } from '../fuse/kernel-mount.ts';
 import { MAX_READ_BYTES } from '../fuse/limits.ts';
 import { findMount } from '../fuse/mountinfo.ts';
-import type { LayerKey, unlockImages } from '../open-image/layer-keys.ts';
+import { forgetLayerKeys, type LayerKey } from '../open-image/layer-key.ts';
+import type { unlockImages } from '../open-image/layer-keys.ts';
 import { NO_CHAIN_OPTIONS } from '../open-image/layers.ts';
 import { AUTOFS, checkMountpoint } from './check-mountpoint.ts';
 import { type DaemonLog, openDaemonLog } from './daemon-log.ts';
@@ -41,7 +42,7 @@ export interface StartHooks {
  */
 export async function mountInBackground(options: MountOptions, hooks: StartHooks = {}): Promise<void> {
   const { daemonOptions, keys } = await prepare(options, false);
-  const log = openDaemonLog(options);
+  const log = orForget(keys, () => openDaemonLog(options));
   try {
     const daemon = spawnDaemon(daemonOptions, keys, log, hooks);
     await waitUntilReady(daemon, options.mountpoint);
@@ -62,7 +63,9 @@ export async function mountInBackground(options: MountOptions, hooks: StartHooks
 export async function mountInForeground(options: MountOptions, hooks: StartHooks = {}): Promise<number> {
   const { daemonOptions, keys } = await prepare(options, true);
   const log: DaemonLog =
-    options.logFile === undefined ? { stderr: process.stderr.fd, close: () => {} } : openDaemonLog(options);
+    options.logFile === undefined
+      ? { stderr: process.stderr.fd, close: () => {} }
+      : orForget(keys, () => openDaemonLog(options));
   try {
     const daemon = spawnDaemon(daemonOptions, keys, log, hooks);
     const exitCode = exitCodeOf(daemon);
@@ -77,6 +80,16 @@ export async function mountInForeground(options: MountOptions, hooks: StartHooks
     }
   } finally {
     log.close();
+  }
+}
+
+/** What comes between finding the keys and `spawnDaemon`, which forgets them. */
+function orForget<Result>(keys: readonly LayerKey[], step: () => Result): Result {
+  try {
+    return step();
+  } catch (error) {
+    forgetLayerKeys(keys);
+    throw error;
   }
 }
 

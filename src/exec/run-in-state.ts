@@ -5,7 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { startPrivateDaemon } from '../daemon/private-daemon.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
-import type { LayerKey } from '../open-image/layer-keys.ts';
+import type { LayerKey } from '../open-image/layer-key.ts';
 import type { ChainOptions } from '../open-image/layers.ts';
 import { daemonWrapper, mayMountDevices } from './namespaces.ts';
 import { type CommandStreams, runInside } from './run-inside.ts';

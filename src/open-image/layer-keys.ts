@@ -9,6 +9,7 @@ import { keyBytesOf, toVolumeKey, type VolumeKey } from '../luks/volume-key.ts';
 import { type Encryption, encryptionCipher, unlockEncryption } from '../qcow2/encryption.ts';
 import type { Qcow2Metadata } from '../qcow2/open-qcow2.ts';
 import { FileStorage } from '../storage/file-storage.ts';
+import { forgetLayerKeys, type LayerKey } from './layer-key.ts';
 import {
   type ChainOptions,
   closeLayers,
@@ -39,16 +40,6 @@ export interface LockedFile {
 
 /** Asks for the passphrases of files, in their order; only called with at least one. */
 export type PassphraseSource = (files: readonly LockedFile[]) => Promise<readonly Buffer[]>;
-
-/** A key on its way to another process, with the layer that it is for. */
-export interface LayerKey {
-  /** The place of its image among those that were unlocked together. */
-  readonly image: number;
-  readonly depth: number;
-  /** Of the file and its encryption, so that the key cannot meet another one. Not secret. */
-  readonly identity: string;
-  readonly key: Buffer;
-}
 
 /** No keys: an encrypted image is refused. */
 export const withoutKeys: KeySource = ({ file }) => {
@@ -93,22 +84,22 @@ export function reusingKeys({
 }
 
 /**
- * The key of each layer, undefined for those that are not encrypted.
+ * Adds to `keys` the key of each layer, undefined for those that are not encrypted. What was found stays in `keys` when this throws.
  * @throws Qcow2fsError what `source` throws; DAMAGED for a header that no key can help.
  */
-export function keysOfLayers(layers: readonly Layer[], source: KeySource): (VolumeKey | undefined)[] {
-  return layers.map((layer, depth) => {
-    if (!isEncrypted(layer)) return undefined;
+export function findKeys(keys: (VolumeKey | undefined)[], layers: readonly Layer[], source: KeySource): void {
+  for (const [depth, layer] of layers.entries()) {
     // What cannot be decrypted by any key needs none to say so.
-    cipherOf(layer);
-    return source(layer, depth);
-  });
+    if (isEncrypted(layer)) cipherOf(layer);
+    keys.push(isEncrypted(layer) ? source(layer, depth) : undefined);
+  }
 }
 
 /**
  * Asks for the passphrases that images and their backing files need, all at once, and finds the keys. An image that cannot
  * be opened needs none: whoever opens it next says why.
  * @param maxRounds of PBKDF2, over all of them
+ * @returns keys for `forgetLayerKeys`
  * @throws Qcow2fsError LOCKED for a wrong passphrase; UNSUPPORTED, DAMAGED, PAST_END, IO; what `passphrasesOf` throws.
  */
 export async function unlockImages(
@@ -129,11 +120,16 @@ export async function unlockImages(
     for (const { layer } of encrypted) cipherOf(layer);
     const passphrases = await passphrasesOf(encrypted.map(({ layer }) => toLockedFile(layer)));
     const session = createUnlockSession(maxRounds);
+    const keys: LayerKey[] = [];
     try {
-      return encrypted.map(({ layer, image, depth }, index) => {
+      for (const [index, { layer, image, depth }] of encrypted.entries()) {
         const key = unlockLayer(layer, passphrases[index] ?? Buffer.alloc(0), session);
-        return { image, depth, identity: identityOf(layer), key: keyBytesOf(key) };
-      });
+        keys.push({ image, depth, identity: identityOf(layer), key: keyBytesOf(key) });
+      }
+      return keys;
+    } catch (error) {
+      forgetLayerKeys(keys);
+      throw error;
     } finally {
       for (const passphrase of passphrases) passphrase.fill(0);
     }

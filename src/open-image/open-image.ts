@@ -13,7 +13,7 @@ import { activeL1TableProblem } from '../qcow2/qcow2-image.ts';
 import { isSameTable, readSnapshotTable, type Snapshot, type SnapshotMemory, Snapshots } from '../qcow2/snapshots.ts';
 import { findTableProblems } from '../qcow2/table-problems.ts';
 import { isSettled, TIME_STAMP_TICKS_MS } from '../storage/file-storage.ts';
-import { type KeySource, keysOfLayers, withoutKeys } from './layer-keys.ts';
+import { findKeys, type KeySource, withoutKeys } from './layer-keys.ts';
 import {
   type ChainOptions,
   closeLayers,
@@ -147,19 +147,23 @@ export function openImage(
 ): OpenImage {
   const header = openImageHeader(imagePath, again?.openPath);
   const layers = header.layers.map((layer) => ({ ...layer, ...ownFoldersBefore(layer, again?.previous) }));
+  const keys: (VolumeKey | undefined)[] = [];
   try {
     refuseUnsupportedLayers(layers);
     openBackingChain(layers, chain);
     refuseUnsupportedLayers(layers.slice(1));
     openDataFiles(layers, chain);
+    findKeys(keys, layers, keySource);
     return {
       ...header,
       layers,
       problems: [...header.problems, ...backingProblems(layers)],
-      keys: keysOfLayers(layers, keySource),
+      keys,
       ...clusterMemoriesOf(layers, again?.previous),
     };
   } catch (error) {
+    // Those of the image that it was before go on being used.
+    forgetKeys(keys.filter((key) => again?.previous.keys.includes(key) !== true));
     closeLayers(layers);
     throw error;
   }
@@ -200,6 +204,12 @@ export function snapshotsOf({ snapshotMemory }: ImageHeader): Snapshots {
 /** Closes the files and overwrites the keys of an image that is used no more, in no thread. */
 export function closeImage({ keys, layers }: OpenImage): void {
   forgetKeys(keys);
+  closeLayers(layers);
+}
+
+/** As `closeImage`, for an image that was opened anew as `next`: without the keys that this goes on using. */
+export function retireImage({ keys, layers }: OpenImage, next: OpenImage): void {
+  forgetKeys(keys.filter((key) => !next.keys.includes(key)));
   closeLayers(layers);
 }
 

@@ -1,5 +1,6 @@
 /** An image that is opened for one command, with the passphrases that it needs. */
 
+import { forgetLayerKeys } from './layer-key.ts';
 import { type PassphraseSource, unlockImages, withKeys } from './layer-keys.ts';
 import type { ChainOptions } from './layers.ts';
 import { type OpenImage, openSettledImage } from './open-image.ts';
@@ -18,6 +19,6 @@ export async function openUnlockedImage(
   try {
     return await openSettledImage(imagePath, withKeys(keys), chain);
   } finally {
-    for (const { key } of keys) key.fill(0);
+    forgetLayerKeys(keys);
   }
 }

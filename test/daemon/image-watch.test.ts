@@ -55,7 +55,7 @@ async function withWatch(body: (watched: Watched) => void | Promise<void>): Prom
     const look = () => {
       const next = watch.look();
       if (next === undefined) return undefined;
-      retireServedImage(last);
+      retireServedImage(last, next);
       last = next;
       return next;
     };
@@ -278,7 +278,7 @@ describe('what cannot be opened stays as it was, is told of once, and is shown a
         expect(lookCount).toBeGreaterThan(after);
         for (const served of shown) {
           expect(served.image.layers[0]?.file.identity).toBe(first.image.layers[0]?.file.identity);
-          retireServedImage(served);
+          retireServedImage(served, first);
         }
         expect(told()).toEqual([expect.stringContaining(`${image} leads into its own mount`)]);
       }),
@@ -311,7 +311,7 @@ describe('what cannot be opened stays as it was, is told of once, and is shown a
             deleteSnapshot(`${folder}/there/disk.qcow2`, 'a');
             do {
               const next = watch.look();
-              if (next !== undefined) retireServedImage(served);
+              if (next !== undefined) retireServedImage(served, next);
               served = next ?? served;
             } while (watch.isDoubtful);
             expect(snapshotNames(createTree(served))).toEqual(['b']);
