@@ -155,7 +155,9 @@ const LIST_OPTIONS = { encoding: 'latin1' as const, env: { ...process.env, LC_AL
 
 /** One line for each, in their order (-U), of what the links lead to (-L): descriptors of this process. */
 function listArguments(fds: readonly number[]): string[] {
-  return ['-ldUL', '--', ...fds.map((fd) => `/proc/${process.pid}/fd/${fd}`)];
+  // Not process.pid: /proc may be that of a PID namespace above.
+  const self = fs.readlinkSync('/proc/self');
+  return ['-ldUL', '--', ...fds.map((fd) => `/proc/${self}/fd/${fd}`)];
 }
 
 function toLines(text: string): string[] {

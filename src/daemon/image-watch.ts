@@ -25,10 +25,12 @@ import {
 } from './served-image.ts';
 import { type Writer, WriterWatch } from './writer-watch.ts';
 
-/** What stat(2) tells of the files of an image. */
+/** What stat(2) tells of a file, and what its path leads to. */
+type FileSignature = readonly [stamps: unknown, identity: string];
+
 interface Signature {
-  readonly image: unknown;
-  readonly others: unknown;
+  readonly image: FileSignature | undefined;
+  readonly others: readonly FileSignature[];
 }
 
 /** With ENOENT, what says that a path leads to no file that may be opened by it. */
@@ -88,7 +90,7 @@ export class ImageWatch {
       ((hasImageChanged || imageFileOf(image).isBlockDevice) && (writer === undefined || !this.#isSameTable()));
     const next = mayDiffer ? this.#tryToOpen(writer) : undefined;
     // Not before: what a look that fails has found must be found by the next one.
-    this.#signature = next === undefined ? signature : openedSignatureOf(next.image);
+    this.#signature = next === undefined ? signature : this.#signatureAfter(next.image, signature);
     if (next === undefined) return undefined;
     try {
       return this.#compare(next, writer, isSameWriter);
@@ -96,6 +98,13 @@ export class ImageWatch {
       closeLayers(next.image.layers);
       throw error;
     }
+  }
+
+  /** A path that still leads to nothing is no change. */
+  #signatureAfter(next: OpenImage, looked: Signature): Signature {
+    const opened = openedSignatureOf(next);
+    if (!this.#isMoved || opened.image === undefined || looked.image === undefined) return opened;
+    return { ...opened, image: [opened.image[0], looked.image[1]] };
   }
 
   #noteWriter(writer: Writer | undefined): void {
@@ -227,19 +236,21 @@ function isAtRest({ layers }: OpenImage): boolean {
 
 /** Of now: by their descriptors, and whether their paths still lead to them. */
 function signatureOf({ image: { layers }, isPathFollowed }: ServedImage, mountpoint: string): Signature {
-  const [image, ...others] = filesOfLayers(layers).map((file, index) => [
-    stampsOf(file),
-    index > 0 || isPathFollowed ? identityAt(file.path, mountpoint) : file.identity,
-  ]);
+  const [image, ...others] = filesOfLayers(layers).map(
+    (file, index): FileSignature => [
+      stampsOf(file),
+      index > 0 || isPathFollowed ? identityAt(file.path, mountpoint) : file.identity,
+    ],
+  );
   return { image, others };
 }
 
 /** Of when it was opened: a change since then is one to be noticed. */
 function openedSignatureOf({ layers }: OpenImage): Signature {
-  const [image, ...others] = filesOfLayers(layers).map(({ sizeBytes, mtimeMs, ctimeMs, isBlockDevice, identity }) => [
-    isBlockDevice ? [mtimeMs, ctimeMs] : [sizeBytes, mtimeMs, ctimeMs],
-    identity,
-  ]);
+  const [image, ...others] = filesOfLayers(layers).map((file): FileSignature => {
+    const { sizeBytes, mtimeMs, ctimeMs, isBlockDevice, identity } = file;
+    return [isBlockDevice ? [mtimeMs, ctimeMs] : [sizeBytes, mtimeMs, ctimeMs], identity];
+  });
   return { image, others };
 }
 

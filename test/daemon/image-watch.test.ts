@@ -110,12 +110,21 @@ function treeOf(served: ServedImage | undefined): FileSystem {
   return createTree(served);
 }
 
+/** Gives the images that were opened since, and not only held on to. */
+function watchOpens(): () => string[] {
+  const openSync = vi.spyOn(fs, 'openSync');
+  return () =>
+    openSync.mock.calls
+      .filter(([, flags]) => (Number(flags) & O_PATH) === 0)
+      .map(([path]) => String(path))
+      .filter((path) => /qcow2$|fd\/\d+$/.test(path));
+}
+
 test('as long as nothing happens, nothing is opened', () =>
   withWatch(({ look, watch }) => {
-    const openSync = vi.spyOn(fs, 'openSync');
+    const opened = watchOpens();
     for (let round = 0; round < 3; round++) expect(look()).toBeUndefined();
-    const opened = openSync.mock.calls.filter(([, flags]) => (Number(flags) & O_PATH) === 0);
-    expect(opened.filter(([path]) => /qcow2$|fd\/\d+$/.test(String(path)))).toEqual([]);
+    expect(opened()).toEqual([]);
     expect(watch.isDoubtful).toBe(false);
   }));
 
@@ -217,7 +226,7 @@ describe('what cannot be opened stays as it was, is told of once, and is shown a
   );
 
   test('a file that is moved or deleted is read on, and followed', () =>
-    withWatch(({ image, settle }) => {
+    withWatch(({ image, look, settle }) => {
       fs.renameSync(image, `${image}.away`);
       const moved = treeOf(settle());
       const telling = () => warnings.filter((line) => line.includes('was moved or deleted'));
@@ -230,6 +239,9 @@ describe('what cannot be opened stays as it was, is told of once, and is shown a
       expect(snapshotNames(deleted)).toEqual(['b']);
       expect(firstByte(deleted, 'current/disk.raw')).toBe(3);
       expect(telling()).toHaveLength(1);
+      const opened = watchOpens();
+      for (let round = 0; round < 3; round++) expect(look()).toBeUndefined();
+      expect(opened()).toEqual([]);
     }));
 
   test('a file that is moved and given to others is read on, by its owner alone until it is back', () =>
