@@ -169,10 +169,12 @@ export class ImageWatch {
   /** What cannot be opened now is shown as it was: reads still find out by themselves what is left of it. */
   #tryToOpen(writer: Writer | undefined): ServedImage | undefined {
     const before = this.#served;
+    const wasMoved = this.#isMoved;
     try {
       const image = this.#open();
       try {
         requireReadable(image);
+        const isBack = wasMoved && !this.#isMoved;
         this.#isDoubtful = writer === undefined && !isAtRest(image);
         this.#lastFailure = undefined;
         const writing = { isBeingWritten: writer !== undefined, writerCount: this.#writerCount };
@@ -184,9 +186,10 @@ export class ImageWatch {
           contents,
           ...describedWith(image, this.#options.onMissing, writer),
           status: statusOf(before, writer),
-          ownership: haveSameAccess(image, before.image)
-            ? before.ownership
-            : ownershipOf(image, this.#options, this.#options.mountpoint),
+          ownership:
+            haveSameAccess(image, before.image) && !isBack
+              ? before.ownership
+              : ownershipOf(image, this.#options, this.#options.mountpoint),
         };
       } catch (error) {
         closeLayers(image.layers);
