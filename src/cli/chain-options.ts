@@ -11,8 +11,8 @@ export function addChainOptions(command: Command): Command {
       append,
     )
     .option('--allow-path <DIR>', 'let backing files be opened in DIR too, besides the folder of IMAGE', append)
-    .option('--backing <FILE>', 'take FILE as the backing file, whatever IMAGE says')
-    .option('--data-file <FILE>', 'take FILE as the external data file, whatever IMAGE says')
+    .option('--backing <FILE>', 'take FILE as the backing file, whatever file IMAGE names')
+    .option('--data-file <FILE>', 'take FILE as the external data file, whatever file IMAGE names')
     .option('--no-backing', 'open no backing file: what would come from it cannot be read');
 }
 

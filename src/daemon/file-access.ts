@@ -1,11 +1,11 @@
 /** Who can read a file of the host by its path: what its mode bits alone do not tell. */
 
-import { execFile, spawnSync } from 'node:child_process';
+import { type StdioOptions, spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { createLogger } from '../common/logging.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import { fileIdentity, type OpenFile } from '../storage/file-storage.ts';
-import { type PinnedWay, pinWay, unpinWay } from '../storage/pinned-file.ts';
+import { leadsNowhere, type PinnedWay, pinWay, unpinWay } from '../storage/pinned-file.ts';
 import type { FileOwnership } from '../tree/ownership.ts';
 
 const log = createLogger('daemon');
@@ -18,38 +18,50 @@ const ACL_MARK_COLUMN = 10;
  * whoever is to read the files needs all of them. A file that its name does not lead to counts as its owner's alone: who may pass
  * the folders on another way to it is not known.
  * @param mountpoint of this process, if it is mounted already; it is not touched
+ * @throws Qcow2fsError IO for what is not wrong with the files: too many open ones, for instance.
  */
 export function accessesOf(files: readonly OpenFile[], mountpoint?: string): FileOwnership[] {
-  const ways = pinWays(files, mountpoint);
+  const subjects = holdSubjects(files, mountpoint);
   try {
-    const subjects = subjectsOf(ways);
-    return toAccesses(files, ways, subjects, listLines(fdsOf(subjects)));
+    return toAccesses(files, subjects, listLines(fdsOf(subjects)));
   } finally {
-    unpinWays(ways);
+    releaseSubjects(subjects);
   }
 }
 
 /** As `accessesOf`, without keeping this thread from anything else while ls runs. */
 export async function findAccesses(files: readonly OpenFile[]): Promise<FileOwnership[]> {
-  const ways = pinWays(files);
+  const subjects = holdSubjects(files);
   try {
-    const subjects = subjectsOf(ways);
-    return toAccesses(files, ways, subjects, await listLinesSoon(fdsOf(subjects)));
+    return toAccesses(files, subjects, await listLinesSoon(fdsOf(subjects)));
   } finally {
-    unpinWays(ways);
+    releaseSubjects(subjects);
   }
 }
 
-/** For each file, the way to it by its name, held on to; undefined where that does not lead to it. */
-type Ways = readonly (PinnedWay | undefined)[];
+/** A file, or a folder on the way to one, that is held on to. */
+interface Subject {
+  readonly fd: number;
+  readonly stat: fs.Stats;
+  readonly isFolder: boolean;
+}
 
-function pinWays(files: readonly OpenFile[], mountpoint?: string): Ways {
-  const ways: (PinnedWay | undefined)[] = [];
+/** By their identities, so that each is there once. */
+type Subjects = Map<string, Subject>;
+
+/** Files that their names do not lead to are left out, and their folders. */
+function holdSubjects(files: readonly OpenFile[], mountpoint?: string): Subjects {
+  const subjects: Subjects = new Map();
   try {
-    for (const file of files) ways.push(tryToPinWay(file, mountpoint));
-    return ways;
+    for (const file of files) {
+      const way = tryToPinWay(file, mountpoint);
+      if (way === undefined) continue;
+      hold(subjects, way.file.fd, false);
+      for (const fd of way.folderFds) hold(subjects, fd, true);
+    }
+    return subjects;
   } catch (error) {
-    unpinWays(ways);
+    releaseSubjects(subjects);
     throw error;
   }
 }
@@ -59,7 +71,7 @@ function tryToPinWay({ path, identity }: OpenFile, mountpoint: string | undefine
   try {
     way = pinWay(path, mountpoint);
   } catch (error) {
-    if (!(error instanceof Qcow2fsError)) throw error;
+    if (!(error instanceof Qcow2fsError && (error.code === 'REFUSED' || leadsNowhere(error)))) throw error;
     log('only the owner may read it: %s', messageOf(error));
     return undefined;
   }
@@ -69,50 +81,27 @@ function tryToPinWay({ path, identity }: OpenFile, mountpoint: string | undefine
   return undefined;
 }
 
-function unpinWays(ways: Ways): void {
-  for (const way of ways) if (way !== undefined) unpinWay(way);
+/** Closes what is held already. */
+function hold(subjects: Subjects, fd: number, isFolder: boolean): void {
+  const stat = fs.fstatSync(fd);
+  const identity = fileIdentity(stat);
+  if (subjects.has(identity)) fs.closeSync(fd);
+  else subjects.set(identity, { fd, stat, isFolder });
 }
 
-/** What may have an access control list. */
-interface Subject {
-  readonly fd: number;
-  readonly stat: fs.Stats;
-  readonly isFolder: boolean;
+function releaseSubjects(subjects: Subjects): void {
+  for (const fd of fdsOf(subjects)) fs.closeSync(fd);
 }
 
-/** By their identities, so each file and folder once. */
-function subjectsOf(ways: Ways): ReadonlyMap<string, Subject> {
-  const subjects = new Map<string, Subject>();
-  const add = (fd: number, isFolder: boolean) => {
-    const stat = fs.fstatSync(fd);
-    subjects.set(fileIdentity(stat), { fd, stat, isFolder });
-  };
-  for (const way of ways) {
-    if (way === undefined) continue;
-    add(way.file.fd, false);
-    for (const fd of way.folderFds) add(fd, true);
-  }
-  return subjects;
-}
-
-function fdsOf(subjects: ReadonlyMap<string, Subject>): number[] {
+function fdsOf(subjects: Subjects): number[] {
   return [...subjects.values()].map(({ fd }) => fd);
 }
 
-function toAccesses(
-  files: readonly OpenFile[],
-  ways: Ways,
-  subjects: ReadonlyMap<string, Subject>,
-  lines: readonly string[],
-): FileOwnership[] {
+function toAccesses(files: readonly OpenFile[], subjects: Subjects, lines: readonly string[]): FileOwnership[] {
   const haveAcl = whichHaveAcl(fdsOf(subjects), lines);
   const acls = new Map([...subjects.keys()].map((identity, index) => [identity, haveAcl[index]]));
   return [
-    ...files.map(({ identity, mode, uid, gid }, index) => ({
-      mode: sureBits(mode, ways[index] === undefined ? undefined : acls.get(identity)),
-      uid,
-      gid,
-    })),
+    ...files.map(({ identity, mode, uid, gid }) => ({ mode: sureBits(mode, acls.get(identity)), uid, gid })),
     ...[...subjects].flatMap(([identity, { stat, isFolder }]) =>
       isFolder ? [toPassage(stat, acls.get(identity))] : [],
     ),
@@ -136,7 +125,7 @@ function whichHaveAcl(fds: readonly number[], lines: readonly string[]): boolean
 
 function listLines(fds: readonly number[]): string[] {
   if (fds.length === 0) return [];
-  const { stdout, error } = spawnSync('ls', listArguments(fds), LIST_OPTIONS);
+  const { stdout, error } = spawnSync('ls', listArguments(fds), { ...inherited(fds), encoding: 'latin1' });
   if (error !== undefined) log('ls: %s', messageOf(error));
   return toLines(stdout ?? '');
 }
@@ -144,20 +133,27 @@ function listLines(fds: readonly number[]): string[] {
 function listLinesSoon(fds: readonly number[]): Promise<string[]> {
   if (fds.length === 0) return Promise.resolve([]);
   return new Promise((resolve) => {
-    execFile('ls', listArguments(fds), LIST_OPTIONS, (error, stdout) => {
-      if (error !== null) log('ls: %s', messageOf(error));
-      resolve(toLines(stdout));
+    const ls = spawn('ls', listArguments(fds), inherited(fds));
+    let text = '';
+    ls.stdout?.setEncoding('latin1').on('data', (part: string) => {
+      text += part;
     });
+    ls.once('error', (error) => {
+      log('ls: %s', messageOf(error));
+      resolve([]);
+    });
+    ls.once('close', () => resolve(toLines(text)));
   });
 }
 
-const LIST_OPTIONS = { encoding: 'latin1' as const, env: { ...process.env, LC_ALL: 'C' } };
+/** ls gets the descriptors behind those that every process has: it could not look at them in this process if that must not be traced. */
+function inherited(fds: readonly number[]) {
+  return { stdio: ['ignore', 'pipe', 'ignore', ...fds] as StdioOptions, env: { ...process.env, LC_ALL: 'C' } };
+}
 
-/** One line for each, in their order (-U), of what the links lead to (-L): descriptors of this process. */
+/** One line for each, in their order (-U), of what the links lead to (-L). */
 function listArguments(fds: readonly number[]): string[] {
-  // Not process.pid: /proc may be that of a PID namespace above.
-  const self = fs.readlinkSync('/proc/self');
-  return ['-ldUL', '--', ...fds.map((fd) => `/proc/${self}/fd/${fd}`)];
+  return ['-ldUL', '--', ...fds.map((_, index) => `/proc/self/fd/${3 + index}`)];
 }
 
 function toLines(text: string): string[] {

@@ -12,7 +12,8 @@ import { type OpenImage, openImage } from '../open-image/open-image.ts';
 import { readHead } from '../qcow2/header-head.ts';
 import { isSameTable, readSnapshotTable } from '../qcow2/snapshots.ts';
 import { isSettled, type OpenFile } from '../storage/file-storage.ts';
-import { type PinnedFile, pinFile, pinnedIdentity, unpinFile } from '../storage/pinned-file.ts';
+import { leadsNowhere, type PinnedFile, pinFile, pinnedIdentity, unpinFile } from '../storage/pinned-file.ts';
+import type { Ownership } from '../tree/catalogue.ts';
 import { areSameContents, nextBlocks } from './content-blocks.ts';
 import type { DaemonOptions } from './mount-options.ts';
 import {
@@ -33,9 +34,6 @@ interface Signature {
   readonly others: readonly FileSignature[];
 }
 
-/** With ENOENT, what says that a path leads to no file that may be opened by it. */
-const GONE = ['EACCES', 'ENOTDIR'];
-
 type WatchOptions = ServingOptions & Pick<DaemonOptions, 'mountpoint'>;
 
 export class ImageWatch {
@@ -50,6 +48,8 @@ export class ImageWatch {
   #isDoubtful: boolean;
   #lastFailure: string | undefined;
   #isMoved = false;
+  /** It was when it was found out last who may read it. */
+  #wasMoved = false;
 
   constructor(served: ServedImage, options: WatchOptions) {
     this.#options = options;
@@ -131,6 +131,7 @@ export class ImageWatch {
       isSameWriter &&
       next.status === before.status &&
       areSameContents(next.contents, before.contents) &&
+      isDeepStrictEqual(next.ownership, before.ownership) &&
       isDeepStrictEqual(image.problems, before.image.problems) &&
       // What was opened too soon after a change is not to be relied on, also if nothing came behind it.
       (writer !== undefined || isAtRest(image) === isAtRest(before.image));
@@ -166,15 +167,23 @@ export class ImageWatch {
     }
   }
 
+  #ownershipOf(image: OpenImage): Ownership {
+    const before = this.#served;
+    this.#wasMoved ||= this.#isMoved;
+    const isBack = this.#wasMoved && !this.#isMoved;
+    if (!isBack && haveSameAccess(image, before.image)) return before.ownership;
+    const ownership = ownershipOf(image, this.#options, this.#options.mountpoint);
+    this.#wasMoved = this.#isMoved;
+    return ownership;
+  }
+
   /** What cannot be opened now is shown as it was: reads still find out by themselves what is left of it. */
   #tryToOpen(writer: Writer | undefined): ServedImage | undefined {
     const before = this.#served;
-    const wasMoved = this.#isMoved;
     try {
       const image = this.#open();
       try {
         requireReadable(image);
-        const isBack = wasMoved && !this.#isMoved;
         this.#isDoubtful = writer === undefined && !isAtRest(image);
         this.#lastFailure = undefined;
         const writing = { isBeingWritten: writer !== undefined, writerCount: this.#writerCount };
@@ -186,10 +195,7 @@ export class ImageWatch {
           contents,
           ...describedWith(image, this.#options.onMissing, writer),
           status: statusOf(before, writer),
-          ownership:
-            haveSameAccess(image, before.image) && !isBack
-              ? before.ownership
-              : ownershipOf(image, this.#options, this.#options.mountpoint),
+          ownership: this.#ownershipOf(image),
         };
       } catch (error) {
         closeLayers(image.layers);
@@ -271,7 +277,7 @@ function identityAt(path: string, mountpoint: string): string {
   try {
     return pinnedIdentity(path, mountpoint);
   } catch (error) {
-    if (error instanceof Qcow2fsError) return error.message;
+    if (error instanceof Qcow2fsError && (error.code === 'REFUSED' || leadsNowhere(error))) return error.message;
     throw error;
   }
 }
@@ -281,9 +287,7 @@ function tryToPin(path: string, mountpoint: string): PinnedFile | undefined {
   try {
     return pinFile(path, mountpoint);
   } catch (error) {
-    if (!(error instanceof Qcow2fsError) || error.code === 'REFUSED') throw error;
-    const isGone = error.code === 'NOT_FOUND' || GONE.includes(systemCodeOf(error.cause) ?? '');
-    if (isGone) return undefined;
+    if (error instanceof Qcow2fsError && leadsNowhere(error)) return undefined;
     throw error;
   }
 }

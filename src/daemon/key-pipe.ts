@@ -59,17 +59,18 @@ export function encodeKeys(keys: readonly LayerKey[]): Buffer {
 export function decodeKeys(message: Buffer): LayerKey[] {
   const end = message.indexOf('\n');
   if (end < 0) throw new Qcow2fsError('INTERNAL', 'the keys of the image did not arrive');
+  const announcements = JSON.parse(message.toString('utf8', 0, end)) as KeyAnnouncement[];
+  const byteCounts = announcements.map(({ byteCount }) => byteCount);
+  if (byteCounts.reduce((sum, count) => sum + count, end + 1) > message.length) {
+    throw new Qcow2fsError('INTERNAL', 'the keys of the image did not arrive whole');
+  }
   let offset = end + 1;
-  return (JSON.parse(message.toString('utf8', 0, end)) as KeyAnnouncement[]).map(
-    ({ image, depth, identity, byteCount }) => {
-      const key = Buffer.alloc(byteCount);
-      if (message.copy(key, 0, offset, offset + byteCount) !== byteCount) {
-        throw new Qcow2fsError('INTERNAL', 'the keys of the image did not arrive whole');
-      }
-      offset += byteCount;
-      return { image, depth, identity, key };
-    },
-  );
+  return announcements.map(({ image, depth, identity, byteCount }) => {
+    const key = Buffer.alloc(byteCount);
+    message.copy(key, 0, offset, offset + byteCount);
+    offset += byteCount;
+    return { image, depth, identity, key };
+  });
 }
 
 function readToEnd(target: Buffer): number {

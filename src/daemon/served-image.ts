@@ -2,9 +2,9 @@
 
 import fs from 'node:fs';
 import { setImmediate as turn } from 'node:timers/promises';
-import { createLogger, warn } from '../common/logging.ts';
+import { warn } from '../common/logging.ts';
 import { createSharedTextMemory, type SharedTextMemory } from '../common/shared-text.ts';
-import { messageOf } from '../errors.ts';
+import { Qcow2fsError } from '../errors.ts';
 import { maxImageJsonBytes } from '../open-image/image-json.ts';
 import { ImageStatus } from '../open-image/image-status.ts';
 import type { LayerKey } from '../open-image/layer-key.ts';
@@ -14,7 +14,7 @@ import { closeImage, type OpenImage, openSettledImage, retireImage } from '../op
 import { StateDisks } from '../open-image/state-disks.ts';
 import { fileIdentity, isSettled } from '../storage/file-storage.ts';
 import { MissingRanges } from '../storage/missing-ranges.ts';
-import { pinnedIdentity } from '../storage/pinned-file.ts';
+import { leadsNowhere, pinnedIdentity } from '../storage/pinned-file.ts';
 import type { Ownership } from '../tree/catalogue.ts';
 import { commonOwnership, type FileOwnership, overrideOwnership } from '../tree/ownership.ts';
 import { type ContentBlocks, firstBlocks } from './content-blocks.ts';
@@ -22,8 +22,6 @@ import { accessesOf, findAccesses } from './file-access.ts';
 import type { DaemonOptions, OnMissing } from './mount-options.ts';
 import { readLocksAside } from './proc-locks.ts';
 import { type Writer, WriterWatch } from './writer-watch.ts';
-
-const log = createLogger('daemon');
 
 /** What `image.json` says besides what the image does. */
 interface MountNotes {
@@ -100,13 +98,27 @@ async function serveImage(imagePath: string, image: OpenImage, options: ServingO
   };
 }
 
-/** To ask the kernel for the name is safe as long as nothing is mounted. */
+/**
+ * False if the kernel finds a file by the name, and its text leads to none or another one. To ask the kernel is safe as long as nothing
+ * is mounted. Twice, as the file may be replaced in between.
+ */
 function isPathFollowed(imagePath: string): boolean {
+  return isPathText(imagePath) || isPathText(imagePath);
+}
+
+function isPathText(imagePath: string): boolean {
+  let found: string;
   try {
-    return fileIdentity(fs.statSync(imagePath)) === pinnedIdentity(imagePath);
+    found = fileIdentity(fs.statSync(imagePath));
+  } catch {
+    // It was opened a moment ago, so that it was moved since: that is followed.
+    return true;
+  }
+  try {
+    return pinnedIdentity(imagePath) === found;
   } catch (error) {
-    log('%s is not followed: %s', imagePath, messageOf(error));
-    return false;
+    if (error instanceof Qcow2fsError && leadsNowhere(error)) return false;
+    throw error;
   }
 }
 

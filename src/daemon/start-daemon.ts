@@ -83,7 +83,7 @@ export async function mountInForeground(options: MountOptions, hooks: StartHooks
   }
 }
 
-/** What comes between finding the keys and `spawnDaemon`, which forgets them. */
+/** A step before the keys are sent, which forgets them. */
 function orForget<Result>(keys: readonly LayerKey[], step: () => Result): Result {
   try {
     return step();
@@ -166,16 +166,18 @@ export function spawnDaemon(
   const entry = hooks.daemonEntry ?? new URL('./main.js', import.meta.url);
   const own = [process.execPath, ...SMALL_HEAP, fileURLToPath(entry), JSON.stringify(options)];
   const [command = '', ...args] = [...(hooks.wrapper ?? []), ...own];
-  const daemon = spawn(command, args, {
-    detached: findMount(options.mountpoint)?.fsType !== AUTOFS,
-    // A working directory of a daemon would keep its file system busy.
-    cwd: '/',
-    // TMPDIR may be relative to ours.
-    env: { ...process.env, TMPDIR: path.resolve(os.tmpdir()) },
-    stdio: ['ignore', log.stderr, log.stderr, 'pipe', ...(options.hasKeys ? (['pipe'] as const) : [])],
+  return orForget(keys, () => {
+    const daemon = spawn(command, args, {
+      detached: findMount(options.mountpoint)?.fsType !== AUTOFS,
+      // A working directory of a daemon would keep its file system busy.
+      cwd: '/',
+      // TMPDIR may be relative to ours.
+      env: { ...process.env, TMPDIR: path.resolve(os.tmpdir()) },
+      stdio: ['ignore', log.stderr, log.stderr, 'pipe', ...(options.hasKeys ? (['pipe'] as const) : [])],
+    });
+    if (options.hasKeys) sendKeys(daemon.stdio[KEYS_FD] as Writable, keys);
+    return daemon;
   });
-  if (options.hasKeys) sendKeys(daemon.stdio[KEYS_FD] as Writable, keys);
-  return daemon;
 }
 
 /** @throws Qcow2fsError with what the daemon says, or MOUNT if it ends without a word. */

@@ -8,23 +8,12 @@ const FILE_DRIVERS = ['file', 'host_device'] as const;
 export type FileDriver = (typeof FILE_DRIVERS)[number];
 
 /** The other drivers without a format: they give bytes from elsewhere as they are (BlockdevDriver of qapi/block-core.json). */
-const PROTOCOL_DRIVERS = [
-  ...[
-    'ftp',
-    'ftps',
-    'gluster',
-    'host_cdrom',
-    'http',
-    'https',
-    'io_uring',
-    'iscsi',
-    'nbd',
-    'nfs',
-    'null-aio',
-    'null-co',
-  ],
-  ...['nvme', 'nvme-io_uring', 'rbd', 'ssh', 'virtio-blk-vfio-pci', 'virtio-blk-vhost-user', 'virtio-blk-vhost-vdpa'],
-];
+const PROTOCOL_DRIVERS =
+  'ftp ftps gluster host_cdrom http https io_uring iscsi nbd nfs null-aio null-co nvme nvme-io_uring rbd ssh vvfat ' +
+  'virtio-blk-vfio-pci virtio-blk-vhost-user virtio-blk-vhost-vdpa';
+
+/** Options of raw and qcow2 that say which bytes are read of a file, or of which other files. */
+const CONTENT_OPTIONS = ['offset', 'size', 'backing', 'data-file'];
 
 export interface ImpliedName {
   /** As in the name: may be relative. */
@@ -67,37 +56,38 @@ export function decodeImpliedName(imagePath: string, name: string, statedFormat:
  * What reads another file in place of the one that is named: what the image says, wherever the name leads. undefined if nothing
  * says it.
  * @param name, statedFormat as in `decodeImpliedName`
- * @throws Qcow2fsError UNSUPPORTED for a `json:` name that cannot be understood: QEMU may understand it.
+ * @throws Qcow2fsError UNSUPPORTED for a `json:` name that says what cannot be said of another file here, or cannot be understood:
+ * QEMU may understand it.
  */
 export function driverInPlaceOf(imagePath: string, name: string, statedFormat: string | undefined): string | undefined {
-  const { text } = decodeName(name);
-  return statedFormat ?? (text.startsWith('json:') ? driverInJson(imagePath, text) : undefined);
-}
-
-function driverInJson(imagePath: string, text: string): string | undefined {
+  const text = decodeName(name).text.replaceAll('\0', '\\0');
+  if (!text.startsWith('json:')) return statedFormat;
   const options = readOptions(text);
-  if (typeof options === 'string') throw unknownFormat(imagePath, text, options);
-  const driver = options.get('driver');
-  if (driver !== undefined && typeof driver !== 'string') throw unknownFormat(imagePath, text, 'its driver is no text');
-  if (isFileDriver(driver) || isProtocolDriver(driver)) return driver;
+  const fail = (reason: string): never => {
+    throw new Qcow2fsError(
+      'UNSUPPORTED',
+      `${imagePath}: no other file can take the place of its backing file "${text}": ${reason}; name the file itself: ` +
+        `qemu-img rebase -u -b FILE -F FORMAT ${imagePath}`,
+      { data: { file: imagePath, backingFile: text } },
+    );
+  };
+  if (typeof options === 'string') return fail(options);
+  const own = options.get('driver');
+  if (own !== undefined && typeof own !== 'string') return fail('its driver is no text');
+  const content = [...options.keys()].find((key) => CONTENT_OPTIONS.includes(key.split('.')[0] ?? ''));
+  if (content !== undefined) return fail(`it has the option "${content}"`);
+  if (isFileDriver(own) || isProtocolDriver(own)) return statedFormat ?? own;
   // Another format below, or a node by its name: the file is of whatever that is.
   const below = options.get('file.driver') ?? options.get('file');
-  if (below === undefined || isFileDriver(below) || isProtocolDriver(below)) return driver;
-  throw unknownFormat(imagePath, text, `it has ${toText(below)} below`);
-}
-
-function unknownFormat(imagePath: string, text: string, reason: string): Qcow2fsError {
-  return new Qcow2fsError(
-    'UNSUPPORTED',
-    `${imagePath}: the format of its backing file is not known, as the name "${text}" does not tell it: ${reason}; ` +
-      `say it: qemu-img rebase -u -b FILE -F FORMAT ${imagePath}`,
-    { data: { file: imagePath, backingFile: text } },
-  );
+  if (below !== undefined && !isFileDriver(below) && !isProtocolDriver(below))
+    return fail(`it has ${toText(below)} below`);
+  if (own !== undefined && own !== 'qcow2' && own !== 'raw') return fail(`the driver "${own}" is not supported`);
+  return statedFormat ?? own;
 }
 
 /** True for a driver that gives the bytes of something else than a file as they are. */
 export function isProtocolDriver(value: unknown): value is string {
-  return typeof value === 'string' && PROTOCOL_DRIVERS.includes(value);
+  return typeof value === 'string' && PROTOCOL_DRIVERS.split(' ').includes(value);
 }
 
 export function isFileDriver(value: unknown): value is FileDriver {

@@ -18,9 +18,9 @@ export interface Reading extends Omit<ImpliedName, 'path'> {
  * @throws Qcow2fsError UNSUPPORTED if the image says it in a way that is not understood here.
  */
 export function readingInPlaceOf(imagePath: string, qcow2: Qcow2Metadata, backingName: string): Reading {
+  const driver = driverInPlaceOf(imagePath, backingName, qcow2.backingFormat);
   // Where the stated format is lost, a driver in the name may not be what counts: the format beats it.
   if (qcow2.lostBackingFormat !== undefined) return { driver: undefined, fileDriver: undefined };
-  const driver = driverInPlaceOf(imagePath, backingName, qcow2.backingFormat);
   const protocol = isProtocolDriver(driver) ? driver : undefined;
   return { driver: protocol === undefined ? driver : 'raw', fileDriver: undefined, protocol };
 }
@@ -32,7 +32,7 @@ export function readingInPlaceOf(imagePath: string, qcow2: Qcow2Metadata, backin
  */
 export function isReadAsQcow2(file: OpenFile, imagePath: string, reading: Reading): boolean {
   requireKind(file, imagePath, reading);
-  requireNoFormat(file, imagePath, reading);
+  requireNotQcow2(file, imagePath, reading);
   const { driver } = reading;
   if (driver === 'qcow2') return true;
   if (driver === 'raw' || isFileDriver(driver)) return false;
@@ -57,7 +57,7 @@ function requireKind(file: OpenFile, imagePath: string, { fileDriver }: Reading)
  * What a server gives as the bytes of a disk is rarely a disk that looks like qcow2; who puts a qcow2 file in its place may well mean
  * the disk in that.
  */
-function requireNoFormat(file: OpenFile, imagePath: string, { protocol }: Reading): void {
+function requireNotQcow2(file: OpenFile, imagePath: string, { protocol }: Reading): void {
   if (protocol === undefined || !hasQcowMagic(new FileStorage(file))) return;
   throw new Qcow2fsError(
     'UNSUPPORTED',

@@ -162,8 +162,8 @@ function openAll(imagePath: string, chain: ChainOptions): Layer[] {
     openBackingChain(layers, chain);
     return layers;
   } catch (error) {
-    if (!(error instanceof Qcow2fsError)) throw error;
     closeLayers(layers);
+    if (!(error instanceof Qcow2fsError)) throw error;
     return [];
   }
 }

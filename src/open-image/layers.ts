@@ -20,9 +20,9 @@ export interface ChainOptions {
   readonly allowedFolders: readonly string[];
   /** What they may lead into by no means, not even to be refused then. */
   readonly forbiddenFolder?: string;
-  /** A file to take as the backing file of the image, whatever the image says; null to take none. */
+  /** A file to take as the backing file of the image, in place of the one that the image names; null to take none. */
   readonly backingPath?: string | null;
-  /** A file to take as the external data file of the image, whatever the image says. */
+  /** A file to take as the external data file of the image, in place of the one that the image names. */
   readonly dataFilePath?: string;
 }
 
@@ -240,10 +240,11 @@ function toBackingLayer(file: OpenFile, reading: Reading, above: Layer, layers: 
  */
 function refuseLostFormat({ file, qcow2 }: Layer, layers: readonly Layer[]): void {
   if (qcow2?.lostBackingFormat === undefined) return;
+  const [top] = layers;
   const remedy =
-    layers.length === 1
+    layers.length === 1 || top === undefined
       ? '--backing FILE takes FILE, which is qcow2 if it looks like it, --no-backing takes none'
-      : '--no-backing does without the backing files';
+      : remedyBelow(top);
   throw new Qcow2fsError(
     'DAMAGED',
     `${file.path}: ${qcow2.lostBackingFormat}; so the format of its backing file is not known: ${remedy}`,

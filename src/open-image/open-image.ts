@@ -128,7 +128,10 @@ export function openImageChain(imagePath: string, chain = NO_CHAIN_OPTIONS): Ima
     openBackingChain(layers, chain);
     return { ...header, layers, problems: [...header.problems, ...backingProblems(layers)] };
   } catch (error) {
-    if (!(error instanceof Qcow2fsError)) throw error;
+    if (!(error instanceof Qcow2fsError)) {
+      closeLayers(layers);
+      throw error;
+    }
     return { ...header, layers, problems: [...header.problems, ...backingProblems(layers), error.message] };
   }
 }

@@ -1,12 +1,18 @@
 /**
  * Raw deflate data that goes on behind a full cluster, with more data or with garbage. QEMU has room for one cluster, inflates until
  * that is full, and takes it if nothing was wrong up to there (qcow2_zlib_decompress, block/qcow2-threads.c). zlib of Node.js gives
- * nothing of data that is more than what there is room for, so that such a cluster takes some twenty attempts.
+ * nothing of data that is more than what there is room for, so that such a cluster takes some twenty attempts, and more if it is made to.
  */
 
 import zlib from 'node:zlib';
 import { countGarbage } from '../common/external-garbage.ts';
 import { Qcow2fsError } from '../errors.ts';
+
+/**
+ * A crafted cluster may ask for 127 attempts at its last byte, of 10 ms and more each where it is large. With 256 KiB it gets all of
+ * them, with 2 MiB the first 16: then what it gives is an error.
+ */
+const MAX_TRIED_BYTES = 32 << 20;
 
 /** Above what the last byte of a prefix can give: 8 codes of one bit, each a match of 258 bytes (RFC 1951, section 3.2.5). */
 const MAX_BYTES_OF_ONE = 4096;
@@ -66,12 +72,15 @@ function inflateShortest(prefix: Buffer, clusterBytes: number): Buffer {
  * Keeps ever fewer bits of the last byte, and tries all that may stand in place of the others. When those that fill the cluster are
  * all that is kept, the code of the end of the block does no harm behind them, or as much of it as there is room for: so it is found
  * before any of them is lost.
- * @throws Qcow2fsError DAMAGED: never, if the bits up to some place in the last byte fill the cluster
+ * @throws Qcow2fsError DAMAGED, if the bits up to some place in the last byte fill the cluster, only for want of attempts
  */
 function inflateBits(prefix: Buffer, clusterBytes: number): Buffer {
   const tried = Buffer.from(prefix);
   const last = prefix.length - 1;
+  let triedBytes = 0;
   for (const byte of bytesOfSameStart(prefix[last] ?? 0)) {
+    triedBytes += clusterBytes;
+    if (triedBytes > MAX_TRIED_BYTES) break;
     tried[last] = byte;
     try {
       const start = inflatePrefix(tried, tried.length, clusterBytes);
@@ -83,7 +92,7 @@ function inflateBits(prefix: Buffer, clusterBytes: number): Buffer {
   throw new Qcow2fsError('DAMAGED', 'it is damaged within the byte that fills the cluster');
 }
 
-/** The other values of a byte that begins with the same bits, of which the lowest comes first (RFC 1951, section 3.1.1), by how many. */
+/** All bytes that begin with the same bits as `byte`, the longest same beginning first. A byte begins with its lowest bit (RFC 1951, section 3.1.1). */
 function* bytesOfSameStart(byte: number): Generator<number> {
   for (let kept = 7; kept > 0; kept--) {
     const start = (byte & ((1 << kept) - 1)) | (~byte & (1 << kept));

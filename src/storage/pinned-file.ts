@@ -39,6 +39,9 @@ const MAX_SYMLINK_COUNT = 40;
 /** PATH_MAX of the kernel (include/uapi/linux/limits.h); it also bounds how many folders are held at a time. */
 const MAX_PATH_BYTES = 4096;
 
+/** What path_resolution(7) says of names. */
+const NAME_ERRORS = ['EACCES', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG'];
+
 /** A folder on the way, or the file at its end. */
 interface Step {
   readonly name: string;
@@ -76,8 +79,9 @@ export function pinnedIdentity(name: string, forbiddenFolder?: string): string {
  * @throws Qcow2fsError as `pinFile`.
  */
 export function pinWay(name: string, forbiddenFolder?: string): PinnedWay {
-  const steps: Step[] = [{ name: '', fd: openStep('/', O_DIRECTORY) }];
+  const steps: Step[] = [];
   try {
+    steps.push({ name: '', fd: openStep('/', O_DIRECTORY) });
     requireProc(topOf(steps));
     const nameFolder = follow(name, steps, forbiddenFolder === undefined ? undefined : toBytes(forbiddenFolder));
     const realPath = pathOf(steps);
@@ -118,7 +122,7 @@ function follow(name: string, steps: Step[], forbidden: string | undefined): str
     const folder = pathOf(steps);
     const here = `${folder === '/' ? '' : folder}/${next}`;
     if (here === forbidden) throw intoMount(name);
-    if (here.length >= MAX_PATH_BYTES) throw pinError(name, 'the path is too long');
+    if (here.length >= MAX_PATH_BYTES) throw nameError(name, 'ENAMETOOLONG', 'the path is too long');
     if (rest.length === 0) nameFolder ??= folder;
     const at = `${linkOf(topOf(steps).fd)}/${next}`;
     const step = enter(at, rest.length > 0);
@@ -127,7 +131,7 @@ function follow(name: string, steps: Step[], forbidden: string | undefined): str
       continue;
     }
     const target = step.target ?? next;
-    if (++symlinkCount > MAX_SYMLINK_COUNT) throw pinError(name, 'there are too many symlinks');
+    if (++symlinkCount > MAX_SYMLINK_COUNT) throw nameError(name, 'ELOOP', 'there are too many symlinks');
     if (target.startsWith('/')) while (steps.length > 1) closeStep(steps.pop());
     rest.push(...target.split('/').reverse());
   }
@@ -196,6 +200,11 @@ function closeStep(step: Step | undefined): void {
   if (step !== undefined) fs.closeSync(step.fd);
 }
 
+/** Errors of `pinFile` because of the name itself, and not because of this process or the machine. */
+export function leadsNowhere({ code, cause }: Qcow2fsError): boolean {
+  return code === 'NOT_FOUND' || (code === 'IO' && NAME_ERRORS.includes(systemCodeOf(cause) ?? ''));
+}
+
 function toBytes(text: string): string {
   return Buffer.from(text, 'utf8').toString('latin1');
 }
@@ -213,6 +222,10 @@ function pinError(name: string, cause: unknown): Qcow2fsError {
     });
   }
   return new Qcow2fsError('IO', `${name}: cannot be opened: ${systemTextOf(cause)}`, { data, cause });
+}
+
+function nameError(name: string, code: string, what: string): Qcow2fsError {
+  return pinError(name, Object.assign(new Error(what), { code }));
 }
 
 /** Without the path, which is one of /proc. */

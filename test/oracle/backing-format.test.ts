@@ -268,34 +268,47 @@ describe('with --backing', () => {
     [`json:{"file":{"driver":"nbd",${remote}}}`, undefined, 'disk of 7'],
     [`json:{"driver":"nbd",${remote}}`, 'qcow2', 'disk of 7'],
     [`json:{"driver":"nbd",${remote}}`, 'raw', 'the file as it is'],
-    ["json:{'driver':'raw'}", 'qcow2', 'disk of 7'],
   ])('%s of the format %s is replaced by a file of the same format', (name, format, expected) => {
     writeTop(name, format === undefined ? [] : [{ type: BACKING_FORMAT, data: format }]);
     expect(readHere({ backingPath: base })).toBe(expected);
   });
 
-  test('a name that QEMU understands otherwise than by its look is none to guess', () => {
-    // QEMU takes quotes of both kinds (qapi/qobject-input-visitor: QAPI's JSON), and gives the bytes as they are.
-    writeTop(`json:{'driver':'raw','file':{'driver':'file','filename':'base.qcow2'}}`, []);
-    expect(readWithQemu()).toBe('the file as it is');
-    const error = catchError(() => openImage(top, undefined, { allowedFolders: [], backingPath: base }));
-    expect(error.code).toBe('UNSUPPORTED');
-    expect(error.message).toMatch(
-      /the format of its backing file is not known, .* not valid JSON; say it: qemu-img rebase /,
-    );
-  });
+  const GONE_FILE = '"file":{"driver":"file","filename":"gone"}';
+  const FILE_HERE = '"file":{"driver":"file","filename":"base.qcow2"}';
 
-  test.each([
-    [`json:{"driver":"qcow2","driver":"raw","file":{"driver":"nbd",${remote}}}`, 'it gives an option twice'],
-    [`json:{"driver":["raw"],"file":{"driver":"nbd",${remote}}}`, 'its driver is no text'],
-    [`json:{"driver":"raw","file":{"driver":"qcow2","file":{"driver":"nbd",${remote}}}}`, 'it has qcow2 below'],
-    [`json:{"driver":"raw","file":"node"}`, 'it has node below'],
-    [`json:{"driver":"throttle","file":{"driver":"nbd",${remote}}}`, 'the format "throttle" of its backing file'],
-  ])('%s: refused', (name, message) => {
-    writeTop(name, []);
+  // What QEMU reads where the name leads to the file that is given: nothing of it can be said of another one.
+  test.each<[string, string | undefined, string | undefined, string]>([
+    [
+      `json:{'driver':'raw','file':{'driver':'file','filename':'base.qcow2'}}`,
+      undefined,
+      'the file as it is',
+      'not valid JSON',
+    ],
+    [`json:{'driver':'raw','file':{'driver':'file','filename':'base.qcow2'}}`, 'qcow2', 'disk of 7', 'not valid JSON'],
+    [`json:{"driver":"raw","offset":4096,${FILE_HERE}}`, undefined, 'disk of 0', 'the option "offset"'],
+    [`json:{"driver":"raw","offset":4096,${FILE_HERE}}`, 'raw', 'disk of 0', 'the option "offset"'],
+    [`json:{"driver":"raw","size":4096,${FILE_HERE}}`, 'raw', 'the file as it is', 'the option "size"'],
+    [`json:{"driver":"qcow2","backing":null,${FILE_HERE}}`, undefined, 'disk of 7', 'the option "backing"'],
+    [`json:{"backing":{"driver":"null-co"},${FILE_HERE}}`, 'qcow2', 'disk of 7', 'the option "backing.driver"'],
+    [
+      `json:{"driver":"qcow2","file":{"driver":"raw","offset":0,${FILE_HERE}}}`,
+      'qcow2',
+      'disk of 7',
+      'it has raw below',
+    ],
+    [`json:{"driver":"raw","file":{"driver":"qcow2",${FILE_HERE}}}`, 'raw', 'disk of 7', 'it has qcow2 below'],
+    [`json:{"driver":"throttle","throttle-group":"x",${GONE_FILE}}`, undefined, REFUSED, 'the driver "throttle"'],
+    [`json:{"driver":"qcow2","driver":"raw",${FILE_HERE}}`, undefined, REFUSED, 'it gives an option twice'],
+    [`json:{"driver":["raw"],${FILE_HERE}}`, undefined, REFUSED, 'its driver is no text'],
+    [`json:{"driver":"raw","file":"node"}`, undefined, REFUSED, 'it has node below'],
+  ])('%s of the format %s is not replaced', (name, format, qemu, message) => {
+    writeTop(name, format === undefined ? [] : [{ type: BACKING_FORMAT, data: format }]);
+    expect(readWithQemu()).toBe(qemu);
     const error = catchError(() => openImage(top, undefined, { allowedFolders: [], backingPath: base }));
-    expect(error.message).toContain(message);
     expect(error.code).toBe('UNSUPPORTED');
+    expect(error.message).toContain(`${top}: no other file can take the place of its backing file "json:`);
+    expect(error.message).toContain(message);
+    expect(error.message).toContain('name the file itself: qemu-img rebase -u -b FILE -F FORMAT');
   });
 
   test('the bytes of another protocol are the disk, unless what replaces them looks like qcow2', () => {
