@@ -13,7 +13,6 @@ import { readHead } from '../qcow2/header-head.ts';
 import { isSameTable, readSnapshotTable } from '../qcow2/snapshots.ts';
 import { isSettled, type OpenFile } from '../storage/file-storage.ts';
 import { leadsNowhere, type PinnedFile, pinFile, pinnedIdentity, unpinFile } from '../storage/pinned-file.ts';
-import type { Ownership } from '../tree/catalogue.ts';
 import { areSameContents, nextBlocks } from './content-blocks.ts';
 import type { DaemonOptions } from './mount-options.ts';
 import {
@@ -27,7 +26,12 @@ import {
 import { type Writer, WriterWatch } from './writer-watch.ts';
 
 /** What stat(2) tells of a file, and what its path leads to. */
-type FileSignature = readonly [stamps: unknown, identity: string];
+interface FileSignature {
+  readonly stamps: unknown;
+  /** Mode and owner. */
+  readonly access: unknown;
+  readonly identity: string;
+}
 
 interface Signature {
   readonly image: FileSignature | undefined;
@@ -48,8 +52,8 @@ export class ImageWatch {
   #isDoubtful: boolean;
   #lastFailure: string | undefined;
   #isMoved = false;
-  /** It was when it was found out last who may read it. */
-  #wasMoved = false;
+  /** What is served was opened when its path led to nothing: that is part of who may read it. */
+  #isServedMoved = false;
 
   constructor(served: ServedImage, options: WatchOptions) {
     this.#options = options;
@@ -81,10 +85,15 @@ export class ImageWatch {
     const writer = this.#writers.look(hasImageChanged, mayBeLocked ? undefined : locks);
     this.#noteWriter(writer);
     const isSameWriter = isDeepStrictEqual(writer, this.#served.writer);
+    // Who may read it follows from these, also while it is written to.
+    const hasAccessChanged =
+      !isDeepStrictEqual(signature.image?.access, before.image?.access) ||
+      signature.image?.identity !== before.image?.identity;
     // A virtual machine that runs mostly changes what is behind header and snapshot table.
     const mayDiffer =
       !isSameWriter ||
       hasOtherChanged ||
+      hasAccessChanged ||
       this.#lastFailure !== undefined ||
       (writer === undefined && this.#isDoubtful) ||
       ((hasImageChanged || imageFileOf(image).isBlockDevice) && (writer === undefined || !this.#isSameTable()));
@@ -104,7 +113,7 @@ export class ImageWatch {
   #signatureAfter(next: OpenImage, looked: Signature): Signature {
     const opened = openedSignatureOf(next);
     if (!this.#isMoved || opened.image === undefined || looked.image === undefined) return opened;
-    return { ...opened, image: [opened.image[0], looked.image[1]] };
+    return { ...opened, image: { ...opened.image, identity: looked.image.identity } };
   }
 
   #noteWriter(writer: Writer | undefined): void {
@@ -130,8 +139,8 @@ export class ImageWatch {
     const isSame =
       isSameWriter &&
       next.status === before.status &&
-      areSameContents(next.contents, before.contents) &&
       isDeepStrictEqual(next.ownership, before.ownership) &&
+      areSameContents(next.contents, before.contents) &&
       isDeepStrictEqual(image.problems, before.image.problems) &&
       // What was opened too soon after a change is not to be relied on, also if nothing came behind it.
       (writer !== undefined || isAtRest(image) === isAtRest(before.image));
@@ -143,6 +152,7 @@ export class ImageWatch {
     const { fd, identity } = imageFileOf(image);
     if (identity !== imageFileOf(before.image).identity) this.#writers = new WriterWatch(fd);
     this.#served = next;
+    this.#isServedMoved = this.#isMoved;
     return next;
   }
 
@@ -167,16 +177,6 @@ export class ImageWatch {
     }
   }
 
-  #ownershipOf(image: OpenImage): Ownership {
-    const before = this.#served;
-    this.#wasMoved ||= this.#isMoved;
-    const isBack = this.#wasMoved && !this.#isMoved;
-    if (!isBack && haveSameAccess(image, before.image)) return before.ownership;
-    const ownership = ownershipOf(image, this.#options, this.#options.mountpoint);
-    this.#wasMoved = this.#isMoved;
-    return ownership;
-  }
-
   /** What cannot be opened now is shown as it was: reads still find out by themselves what is left of it. */
   #tryToOpen(writer: Writer | undefined): ServedImage | undefined {
     const before = this.#served;
@@ -195,7 +195,10 @@ export class ImageWatch {
           contents,
           ...describedWith(image, this.#options.onMissing, writer),
           status: statusOf(before, writer),
-          ownership: this.#ownershipOf(image),
+          ownership:
+            this.#isMoved === this.#isServedMoved && haveSameAccess(image, before.image)
+              ? before.ownership
+              : ownershipOf(image, this.#options, this.#options.mountpoint),
         };
       } catch (error) {
         closeLayers(image.layers);
@@ -246,10 +249,10 @@ function isAtRest({ layers }: OpenImage): boolean {
 /** Of now: by their descriptors, and whether their paths still lead to them. */
 function signatureOf({ image: { layers }, isPathFollowed }: ServedImage, mountpoint: string): Signature {
   const [image, ...others] = filesOfLayers(layers).map(
-    (file, index): FileSignature => [
-      stampsOf(file),
-      index > 0 || isPathFollowed ? identityAt(file.path, mountpoint) : file.identity,
-    ],
+    (file, index): FileSignature => ({
+      ...statOf(file),
+      identity: index > 0 || isPathFollowed ? identityAt(file.path, mountpoint) : file.identity,
+    }),
   );
   return { image, others };
 }
@@ -257,18 +260,19 @@ function signatureOf({ image: { layers }, isPathFollowed }: ServedImage, mountpo
 /** Of when it was opened: a change since then is one to be noticed. */
 function openedSignatureOf({ layers }: OpenImage): Signature {
   const [image, ...others] = filesOfLayers(layers).map((file): FileSignature => {
-    const { sizeBytes, mtimeMs, ctimeMs, isBlockDevice, identity } = file;
-    return [isBlockDevice ? [mtimeMs, ctimeMs] : [sizeBytes, mtimeMs, ctimeMs], identity];
+    const { sizeBytes, mtimeMs, ctimeMs, isBlockDevice, mode, uid, gid, identity } = file;
+    const stamps = isBlockDevice ? [mtimeMs, ctimeMs] : [sizeBytes, mtimeMs, ctimeMs];
+    return { stamps, access: [mode, uid, gid], identity };
   });
   return { image, others };
 }
 
-function stampsOf({ fd, isBlockDevice }: OpenFile): unknown {
+function statOf({ fd, isBlockDevice }: OpenFile): Omit<FileSignature, 'identity'> {
   try {
-    const { size, mtimeMs, ctimeMs } = fs.fstatSync(fd);
-    return isBlockDevice ? [mtimeMs, ctimeMs] : [size, mtimeMs, ctimeMs];
+    const { size, mtimeMs, ctimeMs, mode, uid, gid } = fs.fstatSync(fd);
+    return { stamps: isBlockDevice ? [mtimeMs, ctimeMs] : [size, mtimeMs, ctimeMs], access: [mode, uid, gid] };
   } catch (error) {
-    return systemCodeOf(error);
+    return { stamps: systemCodeOf(error), access: undefined };
   }
 }
 

@@ -264,6 +264,40 @@ describe('what cannot be opened stays as it was, is told of once, and is shown a
       expect(firstByte(treeOf(back), 'current/disk.raw')).toBe(3);
     }));
 
+  test.each([
+    ['the file', (at: string) => `${at}/in/disk.qcow2`],
+    ['the folder above it, which leaves no trace in the file', (at: string) => `${at}/in`],
+  ])('only the owner may read what is not at its path, until it is back: %s', (_name, whatOf) =>
+    withTemporaryFolder(async (given) => {
+      const folder = fs.realpathSync(given);
+      fs.chmodSync(folder, 0o755);
+      fs.mkdirSync(`${folder}/in`, { mode: 0o755 });
+      const image = `${folder}/in/disk.qcow2`;
+      createImage(image, { sizeBytes: SIZE_BYTES });
+      fs.chmodSync(image, 0o644);
+      const what = whatOf(folder);
+      let served = await openServedImage(image, [], OPTIONS);
+      try {
+        const watch = new ImageWatch(served, { ...OPTIONS, mountpoint: '/mnt' });
+        const settledPermissions = () => {
+          do {
+            const next = watch.look();
+            if (next !== undefined) retireServedImage(served, next);
+            served = next ?? served;
+          } while (watch.isDoubtful);
+          return served.ownership.permissions;
+        };
+        expect(settledPermissions()).toBe(0o444);
+        fs.renameSync(what, `${what}.away`);
+        expect(settledPermissions()).toBe(0o400);
+        fs.renameSync(`${what}.away`, what);
+        expect(settledPermissions()).toBe(0o444);
+      } finally {
+        closeServedImage(served);
+      }
+    }),
+  );
+
   test.each([1, 2, 3, 4])(
     'a path that leads into our own mount after it was looked at is not followed there: %i',
     (after) =>
@@ -395,6 +429,37 @@ describe('while somebody writes, the current state is BUSY and its snapshots are
     }),
   );
 });
+
+test('who may read the image is noticed also while a virtual machine has it', () =>
+  withTemporaryFolder(async (given) => {
+    const folder = fs.realpathSync(given);
+    fs.chmodSync(folder, 0o755);
+    const image = `${folder}/disk.qcow2`;
+    createImage(image, { sizeBytes: SIZE_BYTES });
+    fs.chmodSync(image, 0o644);
+    await whileRunning(vm(image), async () => {
+      let served = await openServedImage(image, [], OPTIONS);
+      try {
+        const watch = new ImageWatch(served, { ...OPTIONS, mountpoint: '/mnt' });
+        const permissionsNow = () => {
+          const next = watch.look();
+          if (next !== undefined) retireServedImage(served, next);
+          served = next ?? served;
+          for (let round = 0; round < 3; round++) expect(watch.look()).toBeUndefined();
+          return served.ownership.permissions;
+        };
+        expect(permissionsNow()).toBe(0o444);
+        fs.chmodSync(image, 0o640);
+        expect(permissionsNow()).toBe(0o440);
+        fs.renameSync(image, `${image}.away`);
+        expect(permissionsNow()).toBe(0o400);
+        fs.renameSync(`${image}.away`, image);
+        expect(permissionsNow()).toBe(0o440);
+      } finally {
+        closeServedImage(served);
+      }
+    });
+  }));
 
 function textOf(tree: FileSystem, path: string): string {
   const node = findNode(tree, path);
