@@ -3,7 +3,7 @@
  * knows when the last has ended.
  */
 
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { createLogger, warn } from '../common/logging.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
@@ -91,8 +91,12 @@ export class WorkerPool {
    * Starts workers that wait for the mount; resolves when each has its file system.
    * @throws Qcow2fsError with what kept a worker from that.
    */
-  start(): Promise<void> {
-    for (let slot = 0; slot < START_WORKER_COUNT; slot++) this.#startWorker(slot);
+  async start(): Promise<void> {
+    for (let slot = 0; slot < START_WORKER_COUNT; slot++) {
+      // Each takes this thread more than ten milliseconds: signals are heard in between, and that the one before has failed.
+      if (slot > 0) await Promise.race([turn(), this.#ready.promise]);
+      this.#startWorker(slot);
+    }
     return this.#ready.promise;
   }
 
@@ -147,7 +151,9 @@ export class WorkerPool {
     switch (message.type) {
       case 'ready':
         worker.isReady = true;
-        if ([...this.#workers.values()].every(({ isReady }) => isReady)) this.#ready.resolve();
+        if (this.#workers.size >= START_WORKER_COUNT && [...this.#workers.values()].every(({ isReady }) => isReady)) {
+          this.#ready.resolve();
+        }
         break;
       case 'failed':
         this.#ready.reject(new Qcow2fsError(message.code, message.message));

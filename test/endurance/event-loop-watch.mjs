@@ -1,6 +1,7 @@
 /**
  * Loaded into every Node.js process of a mount (NODE_OPTIONS); in the main thread of its daemon it keeps the longest time,
- * in milliseconds, that the event loop did not turn, in the file EVENT_LOOP_REPORT.
+ * in milliseconds, that the event loop did not turn, in the file EVENT_LOOP_REPORT. Before that thread hears signals, it has nothing to
+ * be free for: then Node.js loads the program.
  *
  * What counts is what the thread did or waited for itself: the time that it could run and got no CPU, as on a busy machine, is
  * taken off (/proc/self/schedstat: time on a CPU, time in the run queue, both in ns).
@@ -19,6 +20,10 @@ function watch(report) {
   let last = look();
   setInterval(() => {
     const now = look();
+    if (process.listenerCount('SIGTERM') === 0) {
+      last = now;
+      return;
+    }
     const blockedMs = now.clockMs - last.clockMs - (now.queuedMs - last.queuedMs) - TURN_MS;
     if (blockedMs > longestMs) {
       longestMs = blockedMs;
