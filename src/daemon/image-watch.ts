@@ -12,7 +12,7 @@ import { type OpenImage, openImage } from '../open-image/open-image.ts';
 import { readHead } from '../qcow2/header-head.ts';
 import { isSameTable, readSnapshotTable } from '../qcow2/snapshots.ts';
 import { isSettled, type OpenFile } from '../storage/file-storage.ts';
-import { leadsNowhere, type PinnedFile, pinFile, pinnedIdentity, unpinFile } from '../storage/pinned-file.ts';
+import { leadsNowhere, type PinnedFile, pinFile, unpinFile } from '../storage/pinned-file.ts';
 import { areSameContents, nextBlocks } from './content-blocks.ts';
 import type { DaemonOptions } from './mount-options.ts';
 import {
@@ -30,13 +30,16 @@ interface FileSignature {
   readonly stamps: unknown;
   /** Mode and owner. */
   readonly access: unknown;
-  readonly identity: string;
+  /** The identity of a file, of the image with its place behind it; or `NOWHERE` and why. */
+  readonly target: string;
 }
 
 interface Signature {
   readonly image: FileSignature | undefined;
   readonly others: readonly FileSignature[];
 }
+
+const NOWHERE = 'nowhere: ';
 
 type WatchOptions = ServingOptions & Pick<DaemonOptions, 'mountpoint'>;
 
@@ -52,13 +55,16 @@ export class ImageWatch {
   #isDoubtful: boolean;
   #lastFailure: string | undefined;
   #isMoved = false;
-  /** What is served was opened when its path led to nothing: that is part of who may read it. */
-  #isServedMoved = false;
+  /** What the path of the image led to when it was opened last, with the place; undefined for nothing, or if it is not followed. */
+  #target: string | undefined;
+  /** The same of what is served: that is part of who may read it. */
+  #servedTarget: string | undefined;
 
   constructor(served: ServedImage, options: WatchOptions) {
     this.#options = options;
     this.#served = served;
-    this.#signature = openedSignatureOf(served.image);
+    this.#target = this.#servedTarget = firstTargetOf(served, options.mountpoint);
+    this.#signature = openedSignatureOf(served.image, this.#target);
     this.#isDoubtful = served.writer === undefined && !isAtRest(served.image);
     this.#writer = served.writer;
     this.#writers = new WriterWatch(imageFileOf(served.image).fd);
@@ -88,7 +94,7 @@ export class ImageWatch {
     // Who may read it follows from these, also while it is written to.
     const hasAccessChanged =
       !isDeepStrictEqual(signature.image?.access, before.image?.access) ||
-      signature.image?.identity !== before.image?.identity;
+      signature.image?.target !== before.image?.target;
     // A virtual machine that runs mostly changes what is behind header and snapshot table.
     const mayDiffer =
       !isSameWriter ||
@@ -111,9 +117,11 @@ export class ImageWatch {
 
   /** A path that still leads to nothing is no change. */
   #signatureAfter(next: OpenImage, looked: Signature): Signature {
-    const opened = openedSignatureOf(next);
-    if (!this.#isMoved || opened.image === undefined || looked.image === undefined) return opened;
-    return { ...opened, image: { ...opened.image, identity: looked.image.identity } };
+    const { isPathFollowed } = this.#served;
+    if (!isPathFollowed || this.#target !== undefined) return openedSignatureOf(next, this.#target);
+    // If it still led there when it was looked at, that is not what is served now.
+    const looksGone = looked.image?.target.startsWith(NOWHERE) === true;
+    return openedSignatureOf(next, looksGone ? looked.image?.target : NOWHERE);
   }
 
   #noteWriter(writer: Writer | undefined): void {
@@ -144,6 +152,7 @@ export class ImageWatch {
       isDeepStrictEqual(image.problems, before.image.problems) &&
       // What was opened too soon after a change is not to be relied on, also if nothing came behind it.
       (writer !== undefined || isAtRest(image) === isAtRest(before.image));
+    this.#servedTarget = this.#target;
     if (isSame) {
       closeLayers(image.layers);
       return undefined;
@@ -152,7 +161,6 @@ export class ImageWatch {
     const { fd, identity } = imageFileOf(image);
     if (identity !== imageFileOf(before.image).identity) this.#writers = new WriterWatch(fd);
     this.#served = next;
-    this.#isServedMoved = this.#isMoved;
     return next;
   }
 
@@ -169,6 +177,7 @@ export class ImageWatch {
       const isMoved = isPathFollowed && !file.isBlockDevice && pinned === undefined;
       if (isMoved && !this.#isMoved) warn(`${imagePath} was moved or deleted: it is shown until it is unmounted`);
       this.#isMoved = isMoved;
+      this.#target = pinned && targetOf(pinned);
       const openPath = pinned?.openPath ?? `/proc/self/fd/${file.fd}`;
       const chain = { ...this.#options.chain, forbiddenFolder: mountpoint };
       return openImage(imagePath, reusingKeys(previous), chain, { previous, openPath });
@@ -196,7 +205,7 @@ export class ImageWatch {
           ...describedWith(image, this.#options.onMissing, writer),
           status: statusOf(before, writer),
           ownership:
-            this.#isMoved === this.#isServedMoved && haveSameAccess(image, before.image)
+            this.#target === this.#servedTarget && haveSameAccess(image, before.image)
               ? before.ownership
               : ownershipOf(image, this.#options, this.#options.mountpoint),
         };
@@ -251,23 +260,23 @@ function signatureOf({ image: { layers }, isPathFollowed }: ServedImage, mountpo
   const [image, ...others] = filesOfLayers(layers).map(
     (file, index): FileSignature => ({
       ...statOf(file),
-      identity: index > 0 || isPathFollowed ? identityAt(file.path, mountpoint) : file.identity,
+      target: index > 0 || isPathFollowed ? targetAt(file.path, mountpoint, index === 0) : file.identity,
     }),
   );
   return { image, others };
 }
 
 /** Of when it was opened: a change since then is one to be noticed. */
-function openedSignatureOf({ layers }: OpenImage): Signature {
-  const [image, ...others] = filesOfLayers(layers).map((file): FileSignature => {
+function openedSignatureOf({ layers }: OpenImage, target: string | undefined): Signature {
+  const [image, ...others] = filesOfLayers(layers).map((file, index): FileSignature => {
     const { sizeBytes, mtimeMs, ctimeMs, isBlockDevice, mode, uid, gid, identity } = file;
     const stamps = isBlockDevice ? [mtimeMs, ctimeMs] : [sizeBytes, mtimeMs, ctimeMs];
-    return { stamps, access: [mode, uid, gid], identity };
+    return { stamps, access: [mode, uid, gid], target: (index === 0 ? target : undefined) ?? identity };
   });
   return { image, others };
 }
 
-function statOf({ fd, isBlockDevice }: OpenFile): Omit<FileSignature, 'identity'> {
+function statOf({ fd, isBlockDevice }: OpenFile): Omit<FileSignature, 'target'> {
   try {
     const { size, mtimeMs, ctimeMs, mode, uid, gid } = fs.fstatSync(fd);
     return { stamps: isBlockDevice ? [mtimeMs, ctimeMs] : [size, mtimeMs, ctimeMs], access: [mode, uid, gid] };
@@ -276,14 +285,29 @@ function statOf({ fd, isBlockDevice }: OpenFile): Omit<FileSignature, 'identity'
   }
 }
 
-/** Why it leads nowhere, if it does. */
-function identityAt(path: string, mountpoint: string): string {
+function targetAt(path: string, mountpoint: string, hasPlace: boolean): string {
   try {
-    return pinnedIdentity(path, mountpoint);
+    const pinned = pinFile(path, mountpoint);
+    unpinFile(pinned);
+    return hasPlace ? targetOf(pinned) : pinned.identity;
   } catch (error) {
-    if (error instanceof Qcow2fsError && (error.code === 'REFUSED' || leadsNowhere(error))) return error.message;
+    if (error instanceof Qcow2fsError && (error.code === 'REFUSED' || leadsNowhere(error))) {
+      return `${NOWHERE}${error.message}`;
+    }
     throw error;
   }
+}
+
+function targetOf({ identity, realPath }: PinnedFile): string {
+  return `${identity} ${realPath}`;
+}
+
+/** As if it had been asked when the image was opened: what the path leads to by now may be another file. */
+function firstTargetOf({ image, imagePath, isPathFollowed }: ServedImage, mountpoint: string): string | undefined {
+  if (!isPathFollowed) return undefined;
+  const { identity } = imageFileOf(image);
+  const target = targetAt(imagePath, mountpoint, true);
+  return target.startsWith(`${identity} `) ? target : NOWHERE;
 }
 
 /** What the path leads to; undefined if that is nothing, or cannot be reached any more. */

@@ -74,15 +74,18 @@ export function driverInPlaceOf(imagePath: string, name: string, statedFormat: s
   if (typeof options === 'string') return fail(options);
   const own = options.get('driver');
   if (own !== undefined && typeof own !== 'string') return fail('its driver is no text');
+  const driver = statedFormat ?? own;
+  if (isFileDriver(driver) || isProtocolDriver(driver)) return driver;
   const content = [...options.keys()].find((key) => CONTENT_OPTIONS.includes(key.split('.')[0] ?? ''));
   if (content !== undefined) return fail(`it has the option "${content}"`);
-  if (isFileDriver(own) || isProtocolDriver(own)) return statedFormat ?? own;
+  if (isFileDriver(own) || isProtocolDriver(own)) return driver;
   // Another format below, or a node by its name: the file is of whatever that is.
   const below = options.get('file.driver') ?? options.get('file');
   if (below !== undefined && !isFileDriver(below) && !isProtocolDriver(below))
     return fail(`it has ${toText(below)} below`);
-  if (own !== undefined && own !== 'qcow2' && own !== 'raw') return fail(`the driver "${own}" is not supported`);
-  return statedFormat ?? own;
+  if (driver !== undefined && driver !== 'qcow2' && driver !== 'raw')
+    return fail(`the driver "${driver}" is not supported`);
+  return driver;
 }
 
 /** True for a driver that gives the bytes of something else than a file as they are. */

@@ -39,8 +39,8 @@ const MAX_SYMLINK_COUNT = 40;
 /** PATH_MAX of the kernel (include/uapi/linux/limits.h); it also bounds how many folders are held at a time. */
 const MAX_PATH_BYTES = 4096;
 
-/** What path_resolution(7) says of names. */
-const NAME_ERRORS = ['EACCES', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG'];
+/** What says nothing of a name, but that this process cannot look now. */
+const OWN_ERRORS = ['EMFILE', 'ENFILE', 'ENOMEM'];
 
 /** A folder on the way, or the file at its end. */
 interface Step {
@@ -200,9 +200,10 @@ function closeStep(step: Step | undefined): void {
   if (step !== undefined) fs.closeSync(step.fd);
 }
 
-/** Errors of `pinFile` because of the name itself, and not because of this process or the machine. */
+/** True for errors of `pinFile` because of the name, and what lies on its way; false if this process cannot look. */
 export function leadsNowhere({ code, cause }: Qcow2fsError): boolean {
-  return code === 'NOT_FOUND' || (code === 'IO' && NAME_ERRORS.includes(systemCodeOf(cause) ?? ''));
+  const systemCode = systemCodeOf(cause);
+  return code === 'NOT_FOUND' || (code === 'IO' && systemCode !== undefined && !OWN_ERRORS.includes(systemCode));
 }
 
 function toBytes(text: string): string {

@@ -298,6 +298,33 @@ describe('what cannot be opened stays as it was, is told of once, and is shown a
     }),
   );
 
+  test('a file that is moved behind a symlink is for those who may pass the folders there', () =>
+    withWatch(({ first, folder, image, look, settle }) => {
+      expect(first.ownership.permissions).toBe(0o444);
+      const elsewhere = `${folder}/elsewhere`;
+      fs.mkdirSync(elsewhere, { mode: 0o700 });
+      fs.renameSync(image, `${elsewhere}/disk.qcow2`);
+      fs.symlinkSync('elsewhere/disk.qcow2', image);
+      expect(settle()?.ownership.permissions).toBe(0o400);
+      const opened = watchOpens();
+      for (let round = 0; round < 3; round++) expect(look()).toBeUndefined();
+      expect(opened()).toEqual([]);
+    }));
+
+  test('a file that its owner alone could read where it was may be read by others where it is back', () =>
+    withWatch(({ folder, image, settle }) => {
+      const [shared, gone] = [`${folder}/shared`, `${image}.away`];
+      fs.mkdirSync(shared, { mode: 0o700 });
+      fs.renameSync(image, `${shared}/disk.qcow2`);
+      fs.symlinkSync('shared/disk.qcow2', image);
+      expect(settle()?.ownership.permissions).toBe(0o400);
+      fs.renameSync(`${shared}/disk.qcow2`, gone);
+      settle();
+      fs.chmodSync(shared, 0o755);
+      fs.renameSync(gone, `${shared}/disk.qcow2`);
+      expect(settle()?.ownership.permissions).toBe(0o444);
+    }));
+
   test.each([1, 2, 3, 4])(
     'a path that leads into our own mount after it was looked at is not followed there: %i',
     (after) =>
