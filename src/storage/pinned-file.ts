@@ -68,8 +68,8 @@ export function unpinFile({ fd }: PinnedFile): void {
  * Which file the name leads to.
  * @throws Qcow2fsError as `pinFile`.
  */
-export function pinnedIdentity(name: string, forbiddenFolder?: string): string {
-  const file = pinFile(name, forbiddenFolder);
+export function pinnedIdentity(name: string): string {
+  const file = pinFile(name);
   unpinFile(file);
   return file.identity;
 }
@@ -151,13 +151,9 @@ function enter(at: string, isFolder: boolean): { readonly fd?: number; readonly 
     if (target === undefined) throw error;
     return { target };
   }
-  if (isFolder || !isSymlink(fd)) return { fd };
+  if (isFolder || !fs.fstatSync(fd).isSymbolicLink()) return { fd };
   fs.closeSync(fd);
   return { target: readSymlink(at) };
-}
-
-function isSymlink(fd: number): boolean {
-  return fs.fstatSync(fd).isSymbolicLink();
 }
 
 /** undefined for what is no symlink. */
