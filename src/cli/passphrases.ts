@@ -15,7 +15,7 @@ const NEWLINE = 0x0a;
 /** One file for all encrypted files, or one for each of them in the order of images and chains; without any, the terminal. */
 export function passphraseSource(paths: readonly string[]): PassphraseSource {
   return async (files) => {
-    if (paths.length === 0) return promptEach(files);
+    if (paths.length === 0) return await collect(files, ({ path }) => promptPassphrase(path));
     if (paths.length !== 1 && paths.length !== files.length) {
       throw new Qcow2fsError(
         'USAGE',
@@ -23,7 +23,7 @@ export function passphraseSource(paths: readonly string[]): PassphraseSource {
           'give it once for all of them, or once for each',
       );
     }
-    const read = paths.map(readPassphraseFile);
+    const read = await collect(paths, readPassphraseFile);
     // Copies, as each is overwritten after its use.
     const passphrases = files.map((_, index) => Buffer.from(read[index] ?? read[0] ?? []));
     for (const bytes of read) bytes.fill(0);
@@ -39,12 +39,16 @@ export function passphraseSource(paths: readonly string[]): PassphraseSource {
  */
 export function readPassphraseFile(path: string): Buffer {
   const bytes = Buffer.alloc(MAX_PASSPHRASE_BYTES + 1);
-  const length = readInto(bytes, path);
-  if (length > MAX_PASSPHRASE_BYTES) {
+  try {
+    const length = readInto(bytes, path);
+    if (length > MAX_PASSPHRASE_BYTES) {
+      throw new Qcow2fsError('IO', `the passphrase in ${path} is longer than ${MAX_PASSPHRASE_BYTES} bytes`);
+    }
+    return bytes.subarray(0, length);
+  } catch (error) {
     bytes.fill(0);
-    throw new Qcow2fsError('IO', `the passphrase in ${path} is longer than ${MAX_PASSPHRASE_BYTES} bytes`);
+    throw error;
   }
-  return bytes.subarray(0, length);
 }
 
 /** One line: where nothing tells a wrong passphrase, a newline that was not meant gives noise. */
@@ -60,10 +64,19 @@ function warnOfNewlines(files: readonly LockedFile[], passphrases: readonly Buff
   );
 }
 
-async function promptEach(files: readonly LockedFile[]): Promise<Buffer[]> {
+/** What `ask` gives for each; if it throws, what it gave before is overwritten. */
+async function collect<Place>(
+  places: readonly Place[],
+  ask: (place: Place) => Buffer | Promise<Buffer>,
+): Promise<Buffer[]> {
   const passphrases: Buffer[] = [];
-  for (const { path } of files) passphrases.push(await promptPassphrase(path));
-  return passphrases;
+  try {
+    for (const place of places) passphrases.push(await ask(place));
+    return passphrases;
+  } catch (error) {
+    for (const passphrase of passphrases) passphrase.fill(0);
+    throw error;
+  }
 }
 
 function namesOf(files: readonly LockedFile[]): string {

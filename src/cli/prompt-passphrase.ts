@@ -1,6 +1,7 @@
 /** Asks for a passphrase on the terminal, without showing it. */
 
 import fs from 'node:fs';
+import type { Readable } from 'node:stream';
 import tty from 'node:tty';
 import { Qcow2fsError } from '../errors.ts';
 import { toPrintable } from './format.ts';
@@ -47,8 +48,22 @@ function openTerminal(file: string): number {
   }
 }
 
-function readLine(terminal: tty.ReadStream, file: string): Promise<Buffer> {
+/**
+ * Not a copy: whoever gets it overwrites it.
+ * @throws Qcow2fsError LOCKED if it is given up; what was typed is overwritten then.
+ */
+export async function readLine(terminal: Readable, file: string): Promise<Buffer> {
   const line = new LineBuffer();
+  try {
+    await untilDone(terminal, line, file);
+    return line.bytes;
+  } catch (error) {
+    line.forget();
+    throw error;
+  }
+}
+
+function untilDone(terminal: Readable, line: LineBuffer, file: string): Promise<void> {
   return new Promise((resolve, reject) => {
     const giveUp = () => reject(new Qcow2fsError('LOCKED', `no passphrase for ${file} was given`, { data: { file } }));
     terminal.on('error', giveUp);
@@ -56,7 +71,7 @@ function readLine(terminal: tty.ReadStream, file: string): Promise<Buffer> {
     terminal.on('data', (bytes: Buffer) => {
       const state = line.take(bytes);
       bytes.fill(0);
-      if (state === 'done') resolve(line.bytes);
+      if (state === 'done') resolve();
       if (state === 'given-up') giveUp();
     });
   });
@@ -76,11 +91,22 @@ export class LineBuffer {
     for (const byte of typed) {
       if (byte === RETURN || byte === NEWLINE) return 'done';
       if (byte === INTERRUPT || byte === END_OF_FILE) return 'given-up';
-      if (byte === KILL_LINE) this.#length = 0;
-      else if (byte === DELETE || byte === BACKSPACE) this.#length = withoutLastCharacter(this.#buffer, this.#length);
+      if (byte === KILL_LINE) this.forget();
+      else if (byte === DELETE || byte === BACKSPACE) this.#cutTo(withoutLastCharacter(this.#buffer, this.#length));
       else if (this.#length < MAX_LINE_BYTES) this.#buffer[this.#length++] = byte;
     }
     return 'open';
+  }
+
+  /** Overwrites all that is in it. */
+  forget(): void {
+    this.#cutTo(0);
+  }
+
+  /** What is taken back may be most of the passphrase. */
+  #cutTo(length: number): void {
+    this.#buffer.fill(0, length, this.#length);
+    this.#length = length;
   }
 }
 
