@@ -128,13 +128,23 @@ function openKeySlot(
   const { hash, spec } = algorithms;
   const stripes = readKeyMaterial(storage, volume, slot);
   const slotKey = pbkdf2Sync(passphrase, slot.salt, slot.iterations, header.keyBytes, hash.name);
-  const plain = decryptKeyMaterial(stripes, spec, slotKey);
-  const key = mergeStripes(plain, header.keyBytes, hash);
-  plain.fill(0);
-  const digest = pbkdf2Sync(key, header.masterKeySalt, header.masterKeyIterations, LUKS_DIGESTSIZE, hash.name);
-  if (timingSafeEqual(digest, header.masterKeyDigest)) return key;
-  key.fill(0);
-  return undefined;
+  const key = mergeAndForget(decryptKeyMaterial(stripes, spec, slotKey), header.keyBytes, hash);
+  let isKey = false;
+  try {
+    const digest = pbkdf2Sync(key, header.masterKeySalt, header.masterKeyIterations, LUKS_DIGESTSIZE, hash.name);
+    isKey = timingSafeEqual(digest, header.masterKeyDigest);
+    return isKey ? key : undefined;
+  } finally {
+    if (!isKey) key.fill(0);
+  }
+}
+
+function mergeAndForget(stripes: Buffer, keyBytes: number, hash: Hash): Buffer {
+  try {
+    return mergeStripes(stripes, keyBytes, hash);
+  } finally {
+    stripes.fill(0);
+  }
 }
 
 /** @throws Qcow2fsError DAMAGED or PAST_END when the slot leads out of the header's area. */

@@ -9,12 +9,15 @@ export interface VolumeKey {
   readonly memory: SharedArrayBuffer;
 }
 
-/** Moves `bytes` into a key: they are zeros afterwards. */
+/** Moves `bytes` into a key: they are zeros afterwards, also if there is no memory for it. */
 export function toVolumeKey(spec: CipherSpec, bytes: Buffer): VolumeKey {
-  const memory = new SharedArrayBuffer(spec.keyBytes);
-  bytes.copy(Buffer.from(memory));
-  bytes.fill(0);
-  return { spec, memory };
+  try {
+    const memory = new SharedArrayBuffer(spec.keyBytes);
+    bytes.copy(Buffer.from(memory));
+    return { spec, memory };
+  } finally {
+    bytes.fill(0);
+  }
 }
 
 /** The bytes of the key, not a copy. */
