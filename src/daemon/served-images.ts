@@ -50,6 +50,7 @@ export async function openServedImages(options: DaemonOptions, keys: readonly La
     throw new Qcow2fsError('USAGE', `at most ${MAX_FOLDER_COUNT} images can be mounted at once`);
   }
   const images: ServedImage[] = [];
+  let scratch: ServedScratch | undefined;
   try {
     for (const [index, imagePath] of options.imagePaths.entries()) {
       const ownKeys = keys.filter(({ image }) => image === index);
@@ -58,10 +59,10 @@ export async function openServedImages(options: DaemonOptions, keys: readonly La
     for (const image of images) requireNotLog(image);
     const [only] = images;
     if (only !== undefined) requireExportable(only, options);
-    const scratch = options.scratch && only && (await openScratch(only, options.scratch));
+    scratch = options.scratch && only && (await openScratch(only, options.scratch));
     return assemble(images, options, scratch);
   } catch (error) {
-    for (const image of images) closeServedImage(image);
+    closeServedImages({ images, scratch });
     throw error;
   }
 }
@@ -101,7 +102,7 @@ function requireNotLog({ image: { layers } }: ServedImage): void {
 }
 
 /** Overwrites their keys and closes their files. */
-export function closeServedImages({ images, scratch }: ServedImages): void {
+export function closeServedImages({ images, scratch }: Pick<ServedImages, 'images' | 'scratch'>): void {
   if (scratch !== undefined) closeScratch(scratch);
   for (const image of images) closeServedImage(image);
 }

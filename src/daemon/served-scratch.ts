@@ -34,9 +34,11 @@ export async function openScratch(served: ServedImage, options: ScratchOptions):
   const state = findState(imagePath, snapshotsOf(image), options.state);
   const files = stateFilesOf(served);
   requireReadable(served, files, state);
+  const block = blockOfState(served, state);
   const { sizeBytes } = files.disk(state);
   const size = { sizeBytes, maxBytes: options.maxDeltaBytes };
   const deltaPath = deltaPathOf(options);
+  // Last: nothing can fail with the delta open.
   const delta =
     deltaPath === undefined
       ? createTemporaryDelta(size)
@@ -46,7 +48,7 @@ export async function openScratch(served: ServedImage, options: ScratchOptions):
           stateText: options.state,
           identity: stateIdentity(image, state),
         });
-  return { block: blockOfState(served, state), delta };
+  return { block, delta };
 }
 
 /** @throws Qcow2fsError as `StateFiles.requireReadable`, but with what helps here: a base must not change. */
