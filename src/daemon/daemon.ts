@@ -102,9 +102,10 @@ async function serveImages(
 function follow(options: DaemonOptions, source: ImageSource, serving: Serving, session: Session) {
   return source.follow?.(serving.served, options, (next) => {
     const before = serving.served;
-    serving.served = next;
     const outline = source.createOutline ?? source.createFileSystem;
+    // First: if this throws, `next` was not taken over.
     const changes = cacheChanges(outline(before), outline(next));
+    serving.served = next;
     void session.replace(next, changes).then(() => source.retire?.(before, next));
   });
 }

@@ -2,9 +2,11 @@
 
 import { warn } from '../common/logging.ts';
 import { messageOf } from '../errors.ts';
+import { closeLayers } from '../open-image/layers.ts';
 import { ImageWatch } from './image-watch.ts';
 import type { DaemonOptions } from './mount-options.ts';
 import { readLocksAside } from './proc-locks.ts';
+import type { ServedImage } from './served-image.ts';
 import { assemble, type ServedImages } from './served-images.ts';
 
 /** A change is to be seen within a second. */
@@ -15,7 +17,10 @@ const DOUBTFUL_INTERVAL_MS = 60;
 /** To open an image with tens of thousands of snapshots takes long: it must not keep a processor busy. */
 const REST_PER_LOOK = 4;
 
-/** Calls `onChange` with what is to be served instead, on this thread, until it is stopped. */
+/**
+ * Calls `onChange` with what is to be served instead, on this thread, until it is stopped. It owns what it was given once it
+ * returns; if it throws, it is called again at the next look.
+ */
 export function followImages(
   served: ServedImages,
   options: DaemonOptions,
@@ -23,9 +28,16 @@ export function followImages(
 ): { stop(): void } {
   const watches = served.images.map((image) => new ImageWatch(image, options));
   let images = served.images;
+  let { images: handedOver } = served;
   let timer: NodeJS.Timeout;
   let isStopped = false;
   let lastFailure: string | undefined;
+  /** Closes what nobody was given, except what is in `kept`. It has no keys but those of what is served. */
+  const closeExcept = (kept: readonly ServedImage[]) => {
+    for (const [index, image] of images.entries()) {
+      if (image !== handedOver[index] && image !== kept[index]) closeLayers(image.image.layers);
+    }
+  };
   const look = async () => {
     // Hidden or not to be read: each image then says so by itself.
     const locks = await readLocksAside().catch(() => undefined);
@@ -43,9 +55,14 @@ export function followImages(
     };
     // An image that cannot be looked at keeps nothing from the others: each tells of a change once.
     const next = images.map((image, index) => trying(() => watches[index]?.look(locks)) ?? image);
-    const hasChanged = next.some((image, index) => image !== images[index]);
+    closeExcept(next);
     images = next;
-    if (hasChanged) trying(() => onChange(assemble(images, options, served.scratch)));
+    if (next.some((image, index) => image !== handedOver[index])) {
+      trying(() => {
+        onChange(assemble(next, options, served.scratch));
+        handedOver = next;
+      });
+    }
     if (failure !== undefined && failure !== lastFailure) {
       warn(`cannot tell whether the images have changed: ${failure}`);
     }
@@ -59,8 +76,10 @@ export function followImages(
   schedule(0);
   return {
     stop: () => {
+      if (isStopped) return;
       isStopped = true;
       clearTimeout(timer);
+      closeExcept([]);
     },
   };
 }

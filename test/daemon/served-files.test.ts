@@ -3,12 +3,12 @@
 import fs from 'node:fs';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import * as readAhead from '../../src/daemon/choose-read-ahead.ts';
-import type { DaemonOptions } from '../../src/daemon/mount-options.ts';
 import { closeServedImage, openServedImage } from '../../src/daemon/served-image.ts';
 import { closeServedImages, openServedImages } from '../../src/daemon/served-images.ts';
 import { openScratch } from '../../src/daemon/served-scratch.ts';
 import { collectWarnings } from '../fuse/wire-bytes.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
+import { optionsFor } from './daemon-options.ts';
 import { makeImage } from './mounting.ts';
 
 vi.mock('../../src/daemon/choose-read-ahead.ts', { spy: true });
@@ -19,23 +19,6 @@ beforeEach(() => void collectWarnings());
 afterEach(() => {
   vi.restoreAllMocks();
 });
-
-function optionsFor(imagePath: string): DaemonOptions {
-  return {
-    imagePaths: [imagePath],
-    mountpoint: '/mnt',
-    directIo: false,
-    transport: 'auto',
-    isForeground: false,
-    chain: { allowedFolders: [] },
-    onMissing: 'error',
-    isCurrentLive: false,
-    ownership: {},
-    kernel: { allowOther: false, isWritable: true, extra: [], source: imagePath },
-    scratch: SCRATCH,
-    hasKeys: false,
-  };
-}
 
 /** What the open descriptors are of. */
 function openFiles(): string[] {
@@ -53,7 +36,7 @@ const isOfTest = (folder: string) => (file: string) => file.startsWith(folder) |
 
 test('a scratch view that cannot be served leaves no file open, neither its delta nor the image', () =>
   withTemporaryFolder(async (folder) => {
-    const options = optionsFor(makeImage(folder));
+    const options = { ...optionsFor(makeImage(folder)), scratch: SCRATCH };
     const served = await openServedImages(options, []);
     expect(openFiles().filter(isOfTest(folder))).toHaveLength(2);
     closeServedImages(served);
