@@ -14,11 +14,18 @@ export interface DescribeOptions {
 }
 
 export async function infoCommand(imagePath: string, { json }: DescribeOptions, chain: ChainOptions): Promise<void> {
-  const image = openImageChain(imagePath, chain);
-  const info = describeInfo(image);
-  closeLayers(image.layers);
+  const info = describeChain(imagePath, chain);
   await writePieces(process.stdout, json ? toJsonLines(info) : toInfoLines(info));
   for (const problem of info.problems) warn(`warning: ${toPrintable(problem)}`);
+}
+
+function describeChain(imagePath: string, chain: ChainOptions): ImageInfo {
+  const image = openImageChain(imagePath, chain);
+  try {
+    return describeInfo(image);
+  } finally {
+    closeLayers(image.layers);
+  }
 }
 
 export function* toJsonLines(description: object): Iterable<string> {
