@@ -48,12 +48,6 @@ export const withoutKeys: KeySource = ({ file }) => {
   });
 };
 
-/** One passphrase for all layers. */
-export function withPassphrase(passphrase: Buffer): KeySource {
-  const session = createUnlockSession();
-  return (layer) => unlockLayer(layer, passphrase, session);
-}
-
 /** Keys of one image that `unlockImages` has found, perhaps in another process. */
 export function withKeys(keys: readonly LayerKey[]): KeySource {
   return (layer, depth) => {

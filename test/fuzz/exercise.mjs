@@ -7,11 +7,12 @@ import { decodeName } from '../../dist/common/names.js';
 import { createExtent, isSparse } from '../../dist/disk/disk.js';
 import { seekData, seekHole } from '../../dist/disk/walk.js';
 import { Qcow2fsError } from '../../dist/errors.js';
+import { createUnlockSession } from '../../dist/luks/unlock-session.js';
 import { checkImage } from '../../dist/open-image/check-image.js';
 import { describeInfo, describeList } from '../../dist/open-image/describe-image.js';
 import { listWithSpace } from '../../dist/open-image/describe-space.js';
 import { diffTables } from '../../dist/open-image/diff-states.js';
-import { withKeys, withPassphrase } from '../../dist/open-image/layer-keys.js';
+import { withKeys } from '../../dist/open-image/layer-keys.js';
 import { closeLayers, NO_CHAIN_OPTIONS } from '../../dist/open-image/layers.js';
 import { mapState } from '../../dist/open-image/map-state.js';
 import {
@@ -22,6 +23,8 @@ import {
   snapshotsOf,
 } from '../../dist/open-image/open-image.js';
 import { StateDisks } from '../../dist/open-image/state-disks.js';
+import { unlockEncryption } from '../../dist/qcow2/encryption.js';
+import { FileStorage } from '../../dist/storage/file-storage.js';
 import { PASSPHRASE } from './corpus.mjs';
 import { recycleMemory } from './recycle-memory.mjs';
 
@@ -134,7 +137,7 @@ export function exercise(path, random, keys, witness) {
       step('map', () => [...mapState(path, last, { chain: NO_CHAIN_OPTIONS, writerOf: nobody }).entries]);
       step('diff', () => [...diffTables(path, 'current', last, nobody).ranges]);
     }
-    const source = keys === undefined ? withPassphrase(Buffer.from(PASSPHRASE)) : withKeys(keys);
+    const source = keys === undefined ? withPassphrase() : withKeys(keys);
     const image = roundsOf(header) > MAX_ROUNDS ? undefined : step('open', () => openImage(path, source));
     if (image !== undefined) {
       readStates(image, random, step, hash, witness);
@@ -149,6 +152,13 @@ export function exercise(path, random, keys, witness) {
   }
   if (isWhole instanceof Finding) throw isWhole;
   return isWhole ? hash.digest('hex') : undefined;
+}
+
+/** That of the corpus, for all layers. */
+function withPassphrase() {
+  const session = createUnlockSession();
+  const passphrase = Buffer.from(PASSPHRASE);
+  return ({ file, qcow2 }) => unlockEncryption(new FileStorage(file), qcow2.encryption, passphrase, session);
 }
 
 function readStates(image, random, step, hash, witness) {

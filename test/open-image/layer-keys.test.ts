@@ -3,19 +3,14 @@
 import fs from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import type { ErrorCode } from '../../src/errors.ts';
-import {
-  type LockedFile,
-  type PassphraseSource,
-  unlockImages,
-  withKeys,
-  withPassphrase,
-} from '../../src/open-image/layer-keys.ts';
+import { type LockedFile, type PassphraseSource, unlockImages, withKeys } from '../../src/open-image/layer-keys.ts';
 import { NO_CHAIN_OPTIONS } from '../../src/open-image/layers.ts';
 import { closeImage, openImage } from '../../src/open-image/open-image.ts';
 import { createEncryptedImage } from '../oracle/encrypted.ts';
 import { catchError } from '../support/catch-error.ts';
 import { runCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
+import { withPassphrase } from '../support/with-passphrase.ts';
 
 const EXTENSION_MAGIC = Buffer.from('0537be77', 'hex');
 

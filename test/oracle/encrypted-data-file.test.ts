@@ -2,10 +2,10 @@
 
 import fs from 'node:fs';
 import { expect, test } from 'vitest';
-import { withPassphrase } from '../../src/open-image/layer-keys.ts';
 import { closeImage, openImage } from '../../src/open-image/open-image.ts';
 import { StateDisks } from '../../src/open-image/state-disks.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
+import { withPassphrase } from '../support/with-passphrase.ts';
 import { createEncryptedImage, encryptedTrueStates, writeEncrypted } from './encrypted.ts';
 
 const LUKS = ['encrypt.format=luks', 'encrypt.iter-time=10'];

@@ -2,11 +2,12 @@
 
 import fs from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { type KeySource, withPassphrase } from '../../src/open-image/layer-keys.ts';
+import type { KeySource } from '../../src/open-image/layer-keys.ts';
 import { closeImage, type OpenImage, openImage, snapshotsOf } from '../../src/open-image/open-image.ts';
 import { StateDisks } from '../../src/open-image/state-disks.ts';
 import { catchError } from '../support/catch-error.ts';
 import { withMemoryFolder } from '../support/temporary-folder.ts';
+import { withPassphrase } from '../support/with-passphrase.ts';
 import {
   addKeySlot,
   createEncryptedImage,

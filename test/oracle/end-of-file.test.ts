@@ -2,11 +2,11 @@
 
 import fs from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { withPassphrase } from '../../src/open-image/layer-keys.ts';
 import { closeImage, openImage } from '../../src/open-image/open-image.ts';
 import { StateDisks } from '../../src/open-image/state-disks.ts';
 import { catchError } from '../support/catch-error.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
+import { withPassphrase } from '../support/with-passphrase.ts';
 import { createEncryptedImage, encryptedTrueStates, growEncrypted, writeEncrypted } from './encrypted.ts';
 import { checkWithQemu, createImage, createSnapshot, runQemuIo, runQemuIoAndAbort } from './qemu.ts';
 import { lastHostOffset, readByQemu, readByUs } from './read-state.ts';

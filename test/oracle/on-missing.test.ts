@@ -2,11 +2,11 @@
 
 import fs from 'node:fs';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { withPassphrase } from '../../src/open-image/layer-keys.ts';
 import { MissingRanges } from '../../src/storage/missing-ranges.ts';
 import { catchError } from '../support/catch-error.ts';
 import { tryCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
+import { withPassphrase } from '../support/with-passphrase.ts';
 import { createEncryptedImage, encryptedTrueStates, writeEncrypted } from './encrypted.ts';
 import { createImage, createSnapshot, runQemuIo } from './qemu.ts';
 import { Random } from './random.ts';
