@@ -25,10 +25,19 @@ export class CacheNotifier {
     this.#fd = fd;
   }
 
-  /** Returns at once. */
+  /**
+   * Returns at once. Never throws: the workers serve what is newer already, and who waits for them to do so closes what was
+   * served before.
+   */
   send(changes: readonly CacheChange[]): void {
     if (changes.length === 0) return;
-    this.#thread ??= this.#start();
+    try {
+      this.#thread ??= this.#start();
+    } catch (error) {
+      // No more threads or memory: pthread_create(3).
+      warnUntold(error);
+      return;
+    }
     this.#thread.postMessage(changes);
   }
 
@@ -43,9 +52,13 @@ export class CacheNotifier {
     // What the kernel knows is out of date soon by itself; the process need not wait for this thread.
     thread.unref();
     thread.on('error', (error) => {
-      warn(`the kernel cannot be told about changes: ${messageOf(error)}`);
+      warnUntold(error);
       if (this.#thread === thread) this.#thread = undefined;
     });
     return thread;
   }
+}
+
+function warnUntold(error: unknown): void {
+  warn(`the kernel cannot be told about changes: ${messageOf(error)}`);
 }

@@ -1,0 +1,47 @@
+/** The thread that tells the kernel what to forget, when it cannot be started. */
+
+import { afterEach, expect, test, vi } from 'vitest';
+import { createKernelSession } from '../../src/daemon/kernel-session.ts';
+import type { ServedImages } from '../../src/daemon/served-images.ts';
+import { ROOT_NODE_ID } from '../../src/filesystem/file-system.ts';
+import { collectWarnings } from '../fuse/wire-bytes.ts';
+
+vi.mock('node:worker_threads', async (importOriginal) => {
+  const original = await importOriginal<typeof import('node:worker_threads')>();
+  const Worker = class {
+    constructor() {
+      throw new Error('Worker initialization failure: EAGAIN');
+    }
+  };
+  return { ...original, Worker };
+});
+
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+const SERVED: ServedImages = {
+  images: [],
+  scratch: undefined,
+  isHeavy: false,
+  readAheadBytes: 0,
+  root: { permissions: 0o555, uid: 0, gid: 0 },
+};
+
+test('what was served before can be closed also if the kernel cannot be told', async () => {
+  const warnings = collectWarnings();
+  const mount = { device: '0:1', mountpoint: '/mnt', fsType: 'fuse.qcow2fs' };
+  const session = createKernelSession(
+    { mount: async () => ({ fd: -1, mount }) as never },
+    {
+      entry: new URL('file:///worker.js'),
+      served: SERVED,
+      options: { directIo: false, isWritable: false },
+    },
+  );
+  await session.mount('/mnt', { allowOther: false, isWritable: false, extra: [], source: 'disk.qcow2' });
+  const retire = vi.fn();
+  await session.replace(SERVED, [{ kind: 'node', node: ROOT_NODE_ID }]).then(retire);
+  expect(retire).toHaveBeenCalledOnce();
+  expect(warnings.join()).toContain('the kernel cannot be told about changes: Worker initialization failure: EAGAIN');
+});
