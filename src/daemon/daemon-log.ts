@@ -2,6 +2,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';
+import { withStreams } from '../common/with-streams.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import { fileIdentity } from '../storage/file-storage.ts';
 import type { MountOptions } from './mount-options.ts';
@@ -59,11 +60,13 @@ function requireLogFile(logFile: string, stat: fs.Stats, imagePaths: readonly st
 
 /** It ends with the daemon, whose stderr is its stdin. */
 function openSystemLog(logger: string): DaemonLog {
-  const child = spawn(logger, ['-t', 'qcow2fs'], {
-    detached: true,
-    cwd: '/',
-    stdio: ['pipe', 'ignore', 'ignore'],
-  });
+  const child = withStreams(
+    spawn(logger, ['-t', 'qcow2fs'], {
+      detached: true,
+      cwd: '/',
+      stdio: ['pipe', 'ignore', 'ignore'],
+    }),
+  );
   child.on('error', () => {});
   child.unref();
   child.stdin.on('error', () => {});

@@ -3,6 +3,7 @@
 import { spawn } from 'node:child_process';
 import os from 'node:os';
 import { warn } from '../common/logging.ts';
+import { withStreams } from '../common/with-streams.ts';
 import { messageOf, systemCodeOf } from '../errors.ts';
 
 /** As env(1), timeout(1) and the shell have them. */
@@ -22,11 +23,13 @@ export interface RunningCommand {
 
 /** Starts it in `root`, with the streams of this process. */
 export function startCommand([command = '', ...args]: readonly string[], root: string): RunningCommand {
-  const child = spawn(command, args, {
-    cwd: root,
-    stdio: 'inherit',
-    env: { ...process.env, PWD: root, QCOW2FS_ROOT: root },
-  });
+  const child = withStreams(
+    spawn(command, args, {
+      cwd: root,
+      stdio: 'inherit',
+      env: { ...process.env, PWD: root, QCOW2FS_ROOT: root },
+    }),
+  );
   const exitCode = new Promise<number>((resolve) => {
     child.on('error', (error) => {
       const code = systemCodeOf(error);

@@ -1,6 +1,7 @@
 /** Runs the programs that mount, and keeps what they say. */
 
 import { spawn } from 'node:child_process';
+import { withStreams } from '../common/with-streams.ts';
 import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
 
 export interface ProgramResult {
@@ -14,13 +15,15 @@ export interface ProgramResult {
 /** Where these programs are besides: PATH of an ordinary user may be without them. */
 const SYSTEM_FOLDERS = '/usr/sbin:/sbin';
 
-/** @throws Qcow2fsError MOUNT if it cannot be started. */
+/** @throws Qcow2fsError MOUNT if it cannot be started; IO if too many files are open. */
 export function runProgram(command: string, args: readonly string[]): Promise<ProgramResult> {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, PATH: `${process.env.PATH ?? '/usr/bin:/bin'}:${SYSTEM_FOLDERS}`, LC_ALL: 'C' },
-    });
+    const child = withStreams(
+      spawn(command, args, {
+        stdio: ['ignore', 'pipe', 'pipe'],
+        env: { ...process.env, PATH: `${process.env.PATH ?? '/usr/bin:/bin'}:${SYSTEM_FOLDERS}`, LC_ALL: 'C' },
+      }),
+    );
     let [stdout, stderr] = ['', ''];
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       stdout += text;

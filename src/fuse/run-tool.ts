@@ -1,6 +1,7 @@
 /** Runs mount(8), umount(8) and fusermount3 without blocking the main thread, which must stay free for its workers. */
 
 import { spawn } from 'node:child_process';
+import { withStreams } from '../common/with-streams.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
 
 export interface ToolResult {
@@ -18,7 +19,7 @@ export interface ToolExtras {
 
 /**
  * Runs a tool whose last argument is the mountpoint.
- * @throws Qcow2fsError MOUNT when it cannot be started at all.
+ * @throws Qcow2fsError MOUNT when it cannot be started at all; IO if too many files are open.
  */
 export function runTool(
   command: string,
@@ -26,11 +27,13 @@ export function runTool(
   { extraFd, env = {} }: ToolExtras = {},
 ): Promise<ToolResult> {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, {
-      stdio: ['ignore', 'ignore', 'pipe', ...(extraFd === undefined ? [] : [extraFd])],
-      // Its messages are matched and shown.
-      env: { ...process.env, ...env, LC_ALL: 'C' },
-    });
+    const child = withStreams(
+      spawn(command, args, {
+        stdio: ['ignore', 'ignore', 'pipe', ...(extraFd === undefined ? [] : [extraFd])],
+        // Its messages are matched and shown.
+        env: { ...process.env, ...env, LC_ALL: 'C' },
+      }),
+    );
     let stderr = '';
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       stderr += text;

@@ -5,9 +5,10 @@
  * It is one idle /bin/sh whose stdin is a pipe from the daemon: end of file means that the daemon is gone.
  */
 
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import type { Socket } from 'node:net';
 import { warn } from '../common/logging.ts';
+import { withStreams } from '../common/with-streams.ts';
 import { messageOf } from '../errors.ts';
 import { unmountCommand } from './mounter.ts';
 import type { Mount } from './mountinfo.ts';
@@ -27,19 +28,30 @@ done < /proc/self/mountinfo
 if [ "$seen" = "$1" ]; then shift 2; exec "$@"; fi
 `;
 
-export function startWatchdog(mount: Mount): ChildProcess {
+/** Warns if there cannot be one. */
+export function startWatchdog(mount: Mount): void {
   const removal = [...unmountCommand('lazy'), mount.mountpoint];
-  const child = spawn(
-    '/bin/sh',
-    ['-c', SCRIPT, 'qcow2fs-watchdog', mount.device, mount.escapedMountpoint, ...removal],
-    // In a session of its own, and with a working directory that keeps nothing busy.
-    { detached: true, cwd: '/', stdio: ['pipe', 'ignore', 'ignore'] },
-  );
-  child.on('error', (error) => warn(`no watchdog, a killed daemon will leave its mount behind: ${messageOf(error)}`));
+  const args = ['-c', SCRIPT, 'qcow2fs-watchdog', mount.device, mount.escapedMountpoint, ...removal];
+  let child: ReturnType<typeof spawnShell>;
+  try {
+    child = spawnShell(args);
+  } catch (error) {
+    warnOfNone(error);
+    return;
+  }
+  child.on('error', warnOfNone);
   // Neither may keep the daemon's event loop alive. EPIPE, when the shell was killed, is nobody's concern.
   child.unref();
   const stdin = child.stdin as Socket;
   stdin.on('error', () => {});
   stdin.unref();
-  return child;
+}
+
+/** In a session of its own, and with a working directory that keeps nothing busy. */
+function spawnShell(args: readonly string[]) {
+  return withStreams(spawn('/bin/sh', args, { detached: true, cwd: '/', stdio: ['pipe', 'ignore', 'ignore'] }));
+}
+
+function warnOfNone(error: unknown): void {
+  warn(`no watchdog, a killed daemon will leave its mount behind: ${messageOf(error)}`);
 }
