@@ -5,6 +5,7 @@ import path from 'node:path';
 import { warn } from '../common/logging.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import { exportView, toOverlayBase } from '../open-image/export-view.ts';
+import { imageFileOf } from '../open-image/layers.ts';
 import { ScratchFiles } from '../open-image/scratch-files.ts';
 import { Delta } from '../overlay/delta.ts';
 import { type DaemonOptions, deltaPathOf } from './mount-options.ts';
@@ -71,7 +72,6 @@ export async function exportScratch(
 }
 
 function writerOf({ image }: ServedImage): string | undefined {
-  const file = image.layers[0]?.file;
-  const writer = file && new WriterWatch(file.fd).look(true);
+  const writer = new WriterWatch(imageFileOf(image.layers).fd).look(true);
   return writer && (writer.command ?? 'another process');
 }

@@ -3,9 +3,9 @@
 import { type StdioOptions, spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { createLogger } from '../common/logging.ts';
-import { messageOf, Qcow2fsError } from '../errors.ts';
+import { messageOf } from '../errors.ts';
 import { fileIdentity, type OpenFile } from '../storage/file-storage.ts';
-import { leadsNowhere, type PinnedWay, pinWay, unpinWay } from '../storage/pinned-file.ts';
+import { isOutOfReach, type PinnedWay, pinWay, unpinWay } from '../storage/pinned-file.ts';
 import type { FileOwnership } from '../tree/ownership.ts';
 
 const log = createLogger('daemon');
@@ -71,7 +71,7 @@ function tryToPinWay({ path, identity }: OpenFile, mountpoint: string | undefine
   try {
     way = pinWay(path, mountpoint);
   } catch (error) {
-    if (!(error instanceof Qcow2fsError && (error.code === 'REFUSED' || leadsNowhere(error)))) throw error;
+    if (!isOutOfReach(error)) throw error;
     log('only the owner may read it: %s', messageOf(error));
     return undefined;
   }

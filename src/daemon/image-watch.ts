@@ -1,19 +1,27 @@
 /** Notices what happens to an image while it is served, and opens it anew when that changes what there is to show. */
 
-import fs from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { warn } from '../common/logging.ts';
-import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
+import { messageOf, Qcow2fsError } from '../errors.ts';
 import { describeInfo } from '../open-image/describe-image.ts';
 import { ImageStatus } from '../open-image/image-status.ts';
 import { reusingKeys } from '../open-image/layer-keys.ts';
-import { closeLayers, filesOfLayers, toQcow2File } from '../open-image/layers.ts';
+import { closeLayers, filesOfLayers, imageFileOf, toQcow2File } from '../open-image/layers.ts';
 import { type OpenImage, openImage } from '../open-image/open-image.ts';
 import { readHead } from '../qcow2/header-head.ts';
 import { isSameTable, readSnapshotTable } from '../qcow2/snapshots.ts';
-import { isSettled, type OpenFile } from '../storage/file-storage.ts';
-import { leadsNowhere, type PinnedFile, pinFile, unpinFile } from '../storage/pinned-file.ts';
+import { isSettled } from '../storage/file-storage.ts';
+import { unpinFile } from '../storage/pinned-file.ts';
 import { areSameContents, nextBlocks } from './content-blocks.ts';
+import {
+  firstTargetOf,
+  type ImageSignature,
+  NOWHERE,
+  openedSignatureOf,
+  signatureOf,
+  targetOf,
+  tryToPin,
+} from './image-signature.ts';
 import type { DaemonOptions } from './mount-options.ts';
 import {
   announceWriter,
@@ -25,22 +33,6 @@ import {
 } from './served-image.ts';
 import { type Writer, WriterWatch } from './writer-watch.ts';
 
-/** What stat(2) tells of a file, and what its path leads to. */
-interface FileSignature {
-  readonly stamps: unknown;
-  /** Mode and owner. */
-  readonly access: unknown;
-  /** The identity of a file, of the image with its place behind it; or `NOWHERE` and why. */
-  readonly target: string;
-}
-
-interface Signature {
-  readonly image: FileSignature | undefined;
-  readonly others: readonly FileSignature[];
-}
-
-const NOWHERE = 'nowhere: ';
-
 type WatchOptions = ServingOptions & Pick<DaemonOptions, 'mountpoint'>;
 
 export class ImageWatch {
@@ -50,7 +42,7 @@ export class ImageWatch {
   /** As the log has it: what is served may be from before, if it cannot be opened anew. */
   #writer: Writer | undefined;
   #writerCount = 0;
-  #signature: Signature;
+  #signature: ImageSignature;
   /** What is served has to be opened again, even if nothing happens to its files. */
   #isDoubtful: boolean;
   #lastFailure: string | undefined;
@@ -67,7 +59,7 @@ export class ImageWatch {
     this.#signature = openedSignatureOf(served.image, this.#target);
     this.#isDoubtful = served.writer === undefined && !isAtRest(served.image);
     this.#writer = served.writer;
-    this.#writers = new WriterWatch(imageFileOf(served.image).fd);
+    this.#writers = new WriterWatch(imageFileOf(served.image.layers).fd);
   }
 
   /** True if the next look should come soon, as a change may be too young to show in the time stamps. */
@@ -87,7 +79,7 @@ export class ImageWatch {
     const hasImageChanged = !isDeepStrictEqual(signature.image, before.image);
     const hasOtherChanged = !isDeepStrictEqual(signature.others, before.others);
     // Whoever has changed it may have locked it since the list was made; what he did to a block device does not show.
-    const mayBeLocked = hasImageChanged || imageFileOf(image).isBlockDevice;
+    const mayBeLocked = hasImageChanged || imageFileOf(image.layers).isBlockDevice;
     const writer = this.#writers.look(hasImageChanged, mayBeLocked ? undefined : locks);
     this.#noteWriter(writer);
     const isSameWriter = isDeepStrictEqual(writer, this.#served.writer);
@@ -102,7 +94,7 @@ export class ImageWatch {
       hasAccessChanged ||
       this.#lastFailure !== undefined ||
       (writer === undefined && this.#isDoubtful) ||
-      ((hasImageChanged || imageFileOf(image).isBlockDevice) && (writer === undefined || !this.#isSameTable()));
+      ((hasImageChanged || imageFileOf(image.layers).isBlockDevice) && (writer === undefined || !this.#isSameTable()));
     const next = mayDiffer ? this.#tryToOpen(writer) : undefined;
     // Not before: what a look that fails has found must be found by the next one.
     this.#signature = next === undefined ? signature : this.#signatureAfter(next.image, signature);
@@ -116,7 +108,7 @@ export class ImageWatch {
   }
 
   /** A path that still leads to nothing is no change. */
-  #signatureAfter(next: OpenImage, looked: Signature): Signature {
+  #signatureAfter(next: OpenImage, looked: ImageSignature): ImageSignature {
     const { isPathFollowed } = this.#served;
     if (!isPathFollowed || this.#target !== undefined) return openedSignatureOf(next, this.#target);
     // If it still led there when it was looked at, that is not what is served now.
@@ -158,8 +150,8 @@ export class ImageWatch {
       return undefined;
     }
     for (const problem of image.problems) if (!before.image.problems.includes(problem)) warn(`warning: ${problem}`);
-    const { fd, identity } = imageFileOf(image);
-    if (identity !== imageFileOf(before.image).identity) this.#writers = new WriterWatch(fd);
+    const { fd, identity } = imageFileOf(image.layers);
+    if (identity !== imageFileOf(before.image.layers).identity) this.#writers = new WriterWatch(fd);
     this.#served = next;
     return next;
   }
@@ -171,7 +163,7 @@ export class ImageWatch {
   #open(): OpenImage {
     const { image: previous, imagePath, isPathFollowed } = this.#served;
     const { mountpoint } = this.#options;
-    const file = imageFileOf(previous);
+    const file = imageFileOf(previous.layers);
     const pinned = isPathFollowed ? tryToPin(imagePath, mountpoint) : undefined;
     try {
       const isMoved = isPathFollowed && !file.isBlockDevice && pinned === undefined;
@@ -231,12 +223,6 @@ function statusOf({ status }: ServedImage, writer: Writer | undefined): SharedAr
   return writer === undefined && new ImageStatus(status).isBusy ? ImageStatus.continueMemory(status) : status;
 }
 
-function imageFileOf({ layers }: OpenImage): OpenFile {
-  const file = layers[0]?.file;
-  if (file === undefined) throw new Qcow2fsError('INTERNAL', 'an image without a file');
-  return file;
-}
-
 /** To ask for access control lists takes a process: only if something else about who may read has changed. */
 function haveSameAccess(image: OpenImage, before: OpenImage): boolean {
   const accesses = [image, before].map(({ layers }) =>
@@ -253,69 +239,4 @@ function haveSameDescription(image: OpenImage, before: OpenImage): boolean {
 /** A change from now on is sure to show in the time stamps. */
 function isAtRest({ layers }: OpenImage): boolean {
   return filesOfLayers(layers).every(isSettled);
-}
-
-/** Of now: by their descriptors, and whether their paths still lead to them. */
-function signatureOf({ image: { layers }, isPathFollowed }: ServedImage, mountpoint: string): Signature {
-  const [image, ...others] = filesOfLayers(layers).map(
-    (file, index): FileSignature => ({
-      ...statOf(file),
-      target: index > 0 || isPathFollowed ? targetAt(file.path, mountpoint, index === 0) : file.identity,
-    }),
-  );
-  return { image, others };
-}
-
-/** Of when it was opened: a change since then is one to be noticed. */
-function openedSignatureOf({ layers }: OpenImage, target: string | undefined): Signature {
-  const [image, ...others] = filesOfLayers(layers).map((file, index): FileSignature => {
-    const { sizeBytes, mtimeMs, ctimeMs, isBlockDevice, mode, uid, gid, identity } = file;
-    const stamps = isBlockDevice ? [mtimeMs, ctimeMs] : [sizeBytes, mtimeMs, ctimeMs];
-    return { stamps, access: [mode, uid, gid], target: (index === 0 ? target : undefined) ?? identity };
-  });
-  return { image, others };
-}
-
-function statOf({ fd, isBlockDevice }: OpenFile): Omit<FileSignature, 'target'> {
-  try {
-    const { size, mtimeMs, ctimeMs, mode, uid, gid } = fs.fstatSync(fd);
-    return { stamps: isBlockDevice ? [mtimeMs, ctimeMs] : [size, mtimeMs, ctimeMs], access: [mode, uid, gid] };
-  } catch (error) {
-    return { stamps: systemCodeOf(error), access: undefined };
-  }
-}
-
-function targetAt(path: string, mountpoint: string, hasPlace: boolean): string {
-  try {
-    const pinned = pinFile(path, mountpoint);
-    unpinFile(pinned);
-    return hasPlace ? targetOf(pinned) : pinned.identity;
-  } catch (error) {
-    if (error instanceof Qcow2fsError && (error.code === 'REFUSED' || leadsNowhere(error))) {
-      return `${NOWHERE}${error.message}`;
-    }
-    throw error;
-  }
-}
-
-function targetOf({ identity, realPath }: PinnedFile): string {
-  return `${identity} ${realPath}`;
-}
-
-/** As if it had been asked when the image was opened: what the path leads to by now may be another file. */
-function firstTargetOf({ image, imagePath, isPathFollowed }: ServedImage, mountpoint: string): string | undefined {
-  if (!isPathFollowed) return undefined;
-  const { identity } = imageFileOf(image);
-  const target = targetAt(imagePath, mountpoint, true);
-  return target.startsWith(`${identity} `) ? target : NOWHERE;
-}
-
-/** What the path leads to; undefined if that is nothing, or cannot be reached any more. */
-function tryToPin(path: string, mountpoint: string): PinnedFile | undefined {
-  try {
-    return pinFile(path, mountpoint);
-  } catch (error) {
-    if (error instanceof Qcow2fsError && leadsNowhere(error)) return undefined;
-    throw error;
-  }
 }

@@ -4,12 +4,11 @@ import fs from 'node:fs';
 import { setImmediate as turn } from 'node:timers/promises';
 import { warn } from '../common/logging.ts';
 import { createSharedTextMemory, type SharedTextMemory } from '../common/shared-text.ts';
-import { Qcow2fsError } from '../errors.ts';
 import { maxImageJsonBytes } from '../open-image/image-json.ts';
 import { ImageStatus } from '../open-image/image-status.ts';
 import type { LayerKey } from '../open-image/layer-key.ts';
 import { withKeys } from '../open-image/layer-keys.ts';
-import { filesOfLayers } from '../open-image/layers.ts';
+import { filesOfLayers, imageFileOf } from '../open-image/layers.ts';
 import { closeImage, type OpenImage, openSettledImage, retireImage } from '../open-image/open-image.ts';
 import { StateDisks } from '../open-image/state-disks.ts';
 import { fileIdentity, isSettled } from '../storage/file-storage.ts';
@@ -117,7 +116,7 @@ function isPathText(imagePath: string): boolean {
   try {
     return pinnedIdentity(imagePath) === found;
   } catch (error) {
-    if (error instanceof Qcow2fsError && leadsNowhere(error)) return false;
+    if (leadsNowhere(error)) return false;
     throw error;
   }
 }
@@ -134,8 +133,8 @@ export function describedWith(
 }
 
 function lookForWriter({ layers }: OpenImage, locks: string | undefined): Writer | undefined {
-  const file = layers[0]?.file;
-  return file === undefined ? undefined : new WriterWatch(file.fd).look(!isSettled(file), locks);
+  const file = imageFileOf(layers);
+  return new WriterWatch(file.fd).look(!isSettled(file), locks);
 }
 
 /** Logs that somebody has begun or ceased to write to the image. */

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { Qcow2fsError } from '../errors.ts';
 import type { FileSystem } from '../filesystem/file-system.ts';
 import type { LayerKey } from '../open-image/layer-key.ts';
-import { filesOfLayers } from '../open-image/layers.ts';
+import { filesOfLayers, imageFileOf } from '../open-image/layers.ts';
 import { Delta } from '../overlay/delta.ts';
 import { fileIdentity } from '../storage/file-storage.ts';
 import { toFileNames } from '../tree/file-names.ts';
@@ -97,7 +97,7 @@ function requireNotLog({ image: { layers } }: ServedImage): void {
   const log = fileIdentity(fs.fstatSync(process.stderr.fd));
   const file = filesOfLayers(layers).find(({ identity }) => identity === log);
   if (file === undefined) return;
-  const reason = `${layers[0]?.file.path} needs it, and it is never written to; name another file`;
+  const reason = `${imageFileOf(layers).path} needs it, and it is never written to; name another file`;
   throw new Qcow2fsError('REFUSED', `the log file is ${file.path}: ${reason}`, { data: { file: file.path } });
 }
 

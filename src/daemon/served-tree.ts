@@ -8,6 +8,7 @@ import { describeCurrent, describeSnapshot } from '../open-image/describe-image.
 import { describeVolumes, type VolumesDescription, withoutVolumes } from '../open-image/describe-volumes.ts';
 import { imageJsonPieces } from '../open-image/image-json.ts';
 import { ImageStatus } from '../open-image/image-status.ts';
+import { imageFileOf } from '../open-image/layers.ts';
 import { type OpenImage, snapshotsOf } from '../open-image/open-image.ts';
 import { StateFiles } from '../open-image/state-files.ts';
 import type { Snapshot } from '../qcow2/snapshots.ts';
@@ -87,7 +88,7 @@ function findVolumes({ contents }: ServedImage, files: TreeFiles, state: number,
 function toCatalogue({ image, ownership, contents }: ServedImage, isDiskOnly: boolean): Catalogue {
   return {
     ownership,
-    time: modificationTime(image.layers[0]?.file),
+    time: modificationTime(imageFileOf(image.layers)),
     currentSizeBytes: image.qcow2.sizeBytes,
     snapshots: mapSequence(inOrder(snapshotsOf(image), contents.places), (snapshot) =>
       toSnapshotEntry(snapshot, isDiskOnly),
@@ -122,10 +123,9 @@ function inOrder<Value>(source: Sequence<Value>, places: Uint32Array): Sequence<
   };
 }
 
-function modificationTime(file: OpenFile | undefined): Timestamp {
-  const milliseconds = file?.mtimeMs ?? 0;
-  const seconds = Math.floor(milliseconds / 1000);
-  return { seconds, nanoseconds: Math.floor((milliseconds - seconds * 1000) * 1e6) };
+function modificationTime({ mtimeMs }: OpenFile): Timestamp {
+  const seconds = Math.floor(mtimeMs / 1000);
+  return { seconds, nanoseconds: Math.floor((mtimeMs - seconds * 1000) * 1e6) };
 }
 
 function describeState(image: OpenImage, state: number): object {

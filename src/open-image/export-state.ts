@@ -8,6 +8,7 @@ import { closeDelta, openKeptDelta } from '../overlay/open-delta.ts';
 import { type ExportedFile, exportView, toOverlayBase, type ViewExport } from './export-view.ts';
 import { findState, stateIdOf } from './find-state.ts';
 import { ImageStatus } from './image-status.ts';
+import { imageFileOf } from './layers.ts';
 import { closeImage, type OpenImage, snapshotsOf } from './open-image.ts';
 import { openUnlockedImage, type UnlockOptions } from './open-unlocked.ts';
 import { ScratchFiles } from './scratch-files.ts';
@@ -69,7 +70,7 @@ async function withView<Result>(
 ): Promise<Result> {
   const disk = files.disk(state);
   if (deltaPath === undefined) return use(disk);
-  const imagePath = image.layers[0]?.file.path ?? '';
+  const imagePath = imageFileOf(image.layers).path;
   // It would be made.
   if (!fs.existsSync(deltaPath)) {
     throw new Qcow2fsError('NOT_FOUND', `${deltaPath}: no such file`, { data: { file: deltaPath } });
@@ -86,8 +87,7 @@ async function withView<Result>(
 }
 
 function writerTo({ layers }: OpenImage, { writerOf }: ExportOptions): string | undefined {
-  const file = layers[0]?.file;
-  return file === undefined ? undefined : writerOf(file.fd);
+  return writerOf(imageFileOf(layers).fd);
 }
 
 function busy(imagePath: string, writer: string): Qcow2fsError {

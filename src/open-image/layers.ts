@@ -97,6 +97,12 @@ export function isBackingLeftOut(layers: readonly Layer[]): boolean {
   return layers.at(-1)?.qcow2?.backingName !== undefined;
 }
 
+/** The image itself. */
+export function imageFileOf([layer]: readonly Layer[]): OpenFile {
+  if (layer === undefined) throw new Qcow2fsError('INTERNAL', 'an image without a file');
+  return layer.file;
+}
+
 /** All files that the layers have open. */
 export function filesOfLayers(layers: readonly Layer[]): OpenFile[] {
   return layers.flatMap(({ file, dataFile }) => (dataFile === undefined ? [file] : [file, dataFile]));

@@ -197,9 +197,16 @@ function closeStep(step: Step | undefined): void {
 }
 
 /** True for errors of `pinFile` because of the name, and what lies on its way; false if this process cannot look. */
-export function leadsNowhere({ code, cause }: Qcow2fsError): boolean {
-  const systemCode = systemCodeOf(cause);
-  return code === 'NOT_FOUND' || (code === 'IO' && systemCode !== undefined && !OWN_ERRORS.includes(systemCode));
+export function leadsNowhere(error: unknown): error is Qcow2fsError {
+  if (!(error instanceof Qcow2fsError)) return false;
+  if (error.code !== 'IO') return error.code === 'NOT_FOUND';
+  const systemCode = systemCodeOf(error.cause);
+  return systemCode !== undefined && !OWN_ERRORS.includes(systemCode);
+}
+
+/** As `leadsNowhere`, also true if the name leads where this process may not go: into the forbidden folder. */
+export function isOutOfReach(error: unknown): error is Qcow2fsError {
+  return leadsNowhere(error) || (error instanceof Qcow2fsError && error.code === 'REFUSED');
 }
 
 function toBytes(text: string): string {

@@ -32,15 +32,20 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-interface Watched {
-  readonly folder: string;
-  readonly image: string;
+interface Watch {
   readonly first: ServedImage;
   readonly watch: ImageWatch;
   /** As the daemon does: looks again until what is served is sure to stay. Returns what came last, if anything did. */
   settle(): ServedImage | undefined;
   /** Looks once. */
   look(): ServedImage | undefined;
+  /** Of what is served once it is sure to stay. */
+  permissions(): number;
+}
+
+interface Watched extends Watch {
+  readonly folder: string;
+  readonly image: string;
 }
 
 /** An image over `base.raw`: everything is 5 there, 1 in the snapshot `a`, 2 in `b`, and 3 now, in the first 64 KiB. */
@@ -49,28 +54,36 @@ async function withWatch(body: (watched: Watched) => void | Promise<void>): Prom
     const image = `${folder}/disk.qcow2`;
     makeImage(image, 0);
     fs.writeFileSync(`${folder}/base.raw`, Buffer.alloc(SIZE_BYTES, 5));
-    const first = await openServedImage(image, [], OPTIONS);
-    const watch = new ImageWatch(first, { ...OPTIONS, mountpoint: '/mnt' });
-    let last = first;
-    const look = () => {
-      const next = watch.look();
-      if (next === undefined) return undefined;
-      retireServedImage(last, next);
-      last = next;
-      return next;
-    };
-    const settle = () => {
-      let found: ServedImage | undefined;
-      do found = look() ?? found;
-      while (watch.isDoubtful);
-      return found;
-    };
-    try {
-      await body({ folder, image, first, watch, look, settle });
-    } finally {
-      closeServedImage(last);
-    }
+    await watching(image, (watched) => body({ ...watched, folder, image }));
   });
+}
+
+async function watching(image: string, body: (watched: Watch) => void | Promise<void>): Promise<void> {
+  const first = await openServedImage(image, [], OPTIONS);
+  const watch = new ImageWatch(first, { ...OPTIONS, mountpoint: '/mnt' });
+  let last = first;
+  const look = () => {
+    const next = watch.look();
+    if (next === undefined) return undefined;
+    retireServedImage(last, next);
+    last = next;
+    return next;
+  };
+  const settle = () => {
+    let found: ServedImage | undefined;
+    do found = look() ?? found;
+    while (watch.isDoubtful);
+    return found;
+  };
+  const permissions = () => {
+    settle();
+    return last.ownership.permissions;
+  };
+  try {
+    await body({ first, watch, look, settle, permissions });
+  } finally {
+    closeServedImage(last);
+  }
 }
 
 function makeImage(image: string, add: number): void {
@@ -276,25 +289,13 @@ describe('what cannot be opened stays as it was, is told of once, and is shown a
       createImage(image, { sizeBytes: SIZE_BYTES });
       fs.chmodSync(image, 0o644);
       const what = whatOf(folder);
-      let served = await openServedImage(image, [], OPTIONS);
-      try {
-        const watch = new ImageWatch(served, { ...OPTIONS, mountpoint: '/mnt' });
-        const settledPermissions = () => {
-          do {
-            const next = watch.look();
-            if (next !== undefined) retireServedImage(served, next);
-            served = next ?? served;
-          } while (watch.isDoubtful);
-          return served.ownership.permissions;
-        };
-        expect(settledPermissions()).toBe(0o444);
+      await watching(image, ({ permissions }) => {
+        expect(permissions()).toBe(0o444);
         fs.renameSync(what, `${what}.away`);
-        expect(settledPermissions()).toBe(0o400);
+        expect(permissions()).toBe(0o400);
         fs.renameSync(`${what}.away`, what);
-        expect(settledPermissions()).toBe(0o444);
-      } finally {
-        closeServedImage(served);
-      }
+        expect(permissions()).toBe(0o444);
+      });
     }),
   );
 
@@ -465,15 +466,11 @@ test('who may read the image is noticed also while a virtual machine has it', ()
     createImage(image, { sizeBytes: SIZE_BYTES });
     fs.chmodSync(image, 0o644);
     await whileRunning(vm(image), async () => {
-      let served = await openServedImage(image, [], OPTIONS);
-      try {
-        const watch = new ImageWatch(served, { ...OPTIONS, mountpoint: '/mnt' });
+      await watching(image, ({ look, permissions }) => {
         const permissionsNow = () => {
-          const next = watch.look();
-          if (next !== undefined) retireServedImage(served, next);
-          served = next ?? served;
-          for (let round = 0; round < 3; round++) expect(watch.look()).toBeUndefined();
-          return served.ownership.permissions;
+          const now = permissions();
+          for (let round = 0; round < 3; round++) expect(look()).toBeUndefined();
+          return now;
         };
         expect(permissionsNow()).toBe(0o444);
         fs.chmodSync(image, 0o640);
@@ -482,9 +479,7 @@ test('who may read the image is noticed also while a virtual machine has it', ()
         expect(permissionsNow()).toBe(0o400);
         fs.renameSync(`${image}.away`, image);
         expect(permissionsNow()).toBe(0o440);
-      } finally {
-        closeServedImage(served);
-      }
+      });
     });
   }));
 
