@@ -5,6 +5,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync, realpathSync } from 'node:fs';
 import tmp from 'tmp';
+import { withStreams } from '../common/with-streams.ts';
 import { Qcow2fsError } from '../errors.ts';
 
 const STOPPING_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
@@ -88,12 +89,14 @@ export class DemoShell {
    * process alone that decides what ends when.
    */
   async #spawn(commandLine: string, canBeStopped: boolean): Promise<Result> {
-    const child = spawn('/bin/sh', ['-c', commandLine], {
-      cwd: this.folder,
-      detached: true,
-      env: { ...process.env, LC_ALL: 'C', TZ: 'UTC', PATH: `${this.#binFolder}:${process.env.PATH ?? ''}` },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
+    const child = withStreams(
+      spawn('/bin/sh', ['-c', commandLine], {
+        cwd: this.folder,
+        detached: true,
+        env: { ...process.env, LC_ALL: 'C', TZ: 'UTC', PATH: `${this.#binFolder}:${process.env.PATH ?? ''}` },
+        stdio: ['ignore', 'pipe', 'pipe'],
+      }),
+    );
     if (canBeStopped) this.#child = child;
     let stdout = '';
     let stderr = '';

@@ -3,7 +3,6 @@
 import { spawn } from 'node:child_process';
 import os from 'node:os';
 import { warn } from '../common/logging.ts';
-import { withStreams } from '../common/with-streams.ts';
 import { messageOf, systemCodeOf } from '../errors.ts';
 
 /** As env(1), timeout(1) and the shell have them. */
@@ -23,13 +22,11 @@ export interface RunningCommand {
 
 /** Starts it in `root`, with the streams of this process. */
 export function startCommand([command = '', ...args]: readonly string[], root: string): RunningCommand {
-  const child = withStreams(
-    spawn(command, args, {
-      cwd: root,
-      stdio: 'inherit',
-      env: { ...process.env, PWD: root, QCOW2FS_ROOT: root },
-    }),
-  );
+  const child = spawn(command, args, {
+    cwd: root,
+    stdio: 'inherit',
+    env: { ...process.env, PWD: root, QCOW2FS_ROOT: root },
+  });
   const exitCode = new Promise<number>((resolve) => {
     child.on('error', (error) => {
       const code = systemCodeOf(error);
@@ -38,5 +35,5 @@ export function startCommand([command = '', ...args]: readonly string[], root: s
     });
     child.on('exit', (code, signal) => resolve(code ?? 128 + (signal === null ? 0 : os.constants.signals[signal])));
   });
-  return { exitCode, kill: (signal) => void child.kill(signal) };
+  return { exitCode, kill: (signal) => void (child.pid !== undefined && child.kill(signal)) };
 }

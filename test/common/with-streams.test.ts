@@ -10,6 +10,7 @@ const PROGRAM = `
   import { withStreams } from '${DIST}common/with-streams.js';
   import { runProgram } from '${DIST}exec/run-program.js';
   import { runTool } from '${DIST}fuse/run-tool.js';
+  import { startCommand } from '${DIST}exec/run-command.js';
   import { startWatchdog } from '${DIST}fuse/watchdog.js';
 
   try {
@@ -38,4 +39,12 @@ test('without a watchdog there is a warning, and the mount is served', () => {
   expect(withoutDescriptors(`startWatchdog(${mount}); console.log('served');`)).toMatch(
     /^served\n.*no watchdog, a killed daemon will leave its mount behind: \/bin\/sh cannot be run: too many files are open/,
   );
+});
+
+test("a command that cannot be run is one as for env(1), and a signal for it is nobody else's", () => {
+  const printed = withoutDescriptors(`
+    const command = startCommand(['true'], '/');
+    command.kill('SIGTERM');
+    console.log(await command.exitCode);`);
+  expect(printed).toMatch(/^126\n.*true cannot be run: spawn true EMFILE/);
 });

@@ -13,7 +13,7 @@ import { runCommand } from './run-command.ts';
 import { MEMORY_VARIABLE } from './temporary-folder.ts';
 
 const NEEDED_TOOLS = [
-  ...['qemu-img', 'qemu-io', 'losetup', 'mkfs.ext4', 'mkfs.xfs', 'xfs_io', 'getfattr', 'setfacl', 'setpriv'],
+  ...['qemu-img', 'qemu-io', 'losetup', 'mkfs.ext4', 'mkfs.xfs', 'xfs_io', 'getfattr', 'setfacl', 'setpriv', 'prlimit'],
   ...[
     'mount.fuse3',
     'fusermount3',
