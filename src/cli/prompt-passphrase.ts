@@ -29,9 +29,11 @@ export async function promptPassphrase(file: string): Promise<Buffer> {
     terminal.setRawMode(true);
     fs.writeSync(fd, `passphrase of ${toPrintable(file)}: `);
     return await readLine(terminal, file);
+  } catch (error) {
+    throw error instanceof Qcow2fsError ? error : noTerminal(file, error);
   } finally {
     terminal.setRawMode(false);
-    fs.writeSync(fd, '\n');
+    endLine(fd);
     terminal.destroy();
   }
 }
@@ -40,12 +42,23 @@ function openTerminal(file: string): number {
   try {
     return fs.openSync('/dev/tty', 'r+');
   } catch (cause) {
-    throw new Qcow2fsError(
-      'LOCKED',
-      `${file} is encrypted, and there is no terminal to ask for its passphrase: use --passphrase-file FILE`,
-      { data: { file }, cause },
-    );
+    throw noTerminal(file, cause);
   }
+}
+
+/** If the terminal is gone, nobody sees where the line ends. */
+function endLine(fd: number): void {
+  try {
+    fs.writeSync(fd, '\n');
+  } catch {}
+}
+
+function noTerminal(file: string, cause: unknown): Qcow2fsError {
+  return new Qcow2fsError(
+    'LOCKED',
+    `${file} is encrypted, and there is no terminal to ask for its passphrase: use --passphrase-file FILE`,
+    { data: { file }, cause },
+  );
 }
 
 /**
@@ -55,25 +68,28 @@ function openTerminal(file: string): number {
 export async function readLine(terminal: Readable, file: string): Promise<Buffer> {
   const line = new LineBuffer();
   try {
-    await untilDone(terminal, line, file);
-    return line.bytes;
+    return await untilDone(terminal, line, file);
   } catch (error) {
     line.forget();
     throw error;
   }
 }
 
-function untilDone(terminal: Readable, line: LineBuffer, file: string): Promise<void> {
+function untilDone(terminal: Readable, line: LineBuffer, file: string): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const giveUp = () => reject(new Qcow2fsError('LOCKED', `no passphrase for ${file} was given`, { data: { file } }));
     terminal.on('error', giveUp);
     terminal.on('close', giveUp);
-    terminal.on('data', (bytes: Buffer) => {
+    const take = (bytes: Buffer) => {
       const state = line.take(bytes);
       bytes.fill(0);
-      if (state === 'done') resolve();
-      if (state === 'given-up') giveUp();
-    });
+      if (state === 'open') return;
+      // What is typed behind the line is not part of it.
+      terminal.off('data', take);
+      if (state === 'done') resolve(line.bytes);
+      else giveUp();
+    };
+    terminal.on('data', take);
   });
 }
 

@@ -89,3 +89,11 @@ test('a line that was read is kept when the terminal is closed', async () => {
   await new Promise((resolve) => terminal.destroy().on('close', resolve));
   expect(line.toString()).toBe('secret');
 });
+
+test.each(['more', '\x15', '\x03'])('what comes as %j behind the line is no part of it', async (rest) => {
+  const terminal = new PassThrough();
+  terminal.write('secret\r');
+  terminal.write(rest);
+  const line = await readLine(terminal, 'disk.qcow2');
+  expect(line.toString()).toBe('secret');
+});
