@@ -4,10 +4,14 @@
  * worker that crashed, whose requests main has to answer. Started when it is first needed.
  */
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { warn } from '../common/logging.ts';
 import { messageOf } from '../errors.ts';
 import type { CacheChange } from '../filesystem/cache-change.ts';
+
+/** For what the kernel does at once unless it waits. */
+const CLOSE_PATIENCE_MS = 1000;
 
 const ENTRY = new URL('./cache-notifier-thread.js', import.meta.url);
 
@@ -41,9 +45,12 @@ export class CacheNotifier {
     this.#thread.postMessage(changes);
   }
 
-  /** Before the descriptor is closed: its number may be another file's then. */
-  close(): void {
-    void this.#thread?.terminate();
+  /**
+   * Before the descriptor is closed: its number may be another file's then. A message that waits for a request which nobody answers
+   * ends when the descriptor is closed, and none comes behind it.
+   */
+  async close(): Promise<void> {
+    await Promise.race([this.#thread?.terminate(), sleep(CLOSE_PATIENCE_MS, undefined, { ref: false })]);
   }
 
   #start(): Worker {

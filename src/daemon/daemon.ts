@@ -4,13 +4,13 @@
  */
 
 import { warn } from '../common/logging.ts';
-import { cacheChanges } from '../filesystem/cache-change.ts';
 import type { FileSystem } from '../filesystem/file-system.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
 import { unmountLazily } from '../fuse/unmount.ts';
 import { startWatchdog } from '../fuse/watchdog.ts';
 import { forgetLayerKeys, type LayerKey } from '../open-image/layer-key.ts';
 import { chooseSession } from './choose-session.ts';
+import { followSource, type Serving } from './follow-source.ts';
 import { receiveKeys } from './key-pipe.ts';
 import type { DaemonOptions } from './mount-options.ts';
 import type { ServedImages } from './served-images.ts';
@@ -59,11 +59,6 @@ export async function runDaemon(
   }
 }
 
-/** What is served at the moment. */
-interface Serving {
-  served: ServedImages;
-}
-
 async function serveImages(
   options: DaemonOptions,
   source: ImageSource,
@@ -86,7 +81,7 @@ async function serveImages(
     const stopper = new Stopper(mounting);
     const { mount } = await mounting;
     await serveUntilReady(session, mount);
-    const following = follow(options, source, serving, session);
+    const following = followSource(options, source, serving, session);
     try {
       const exitCode = await serveUntilEnd(session, mount, stopper, onReady);
       return { exitCode, signal: stopper.mountEnded() };
@@ -97,17 +92,6 @@ async function serveImages(
     await session.abandon();
     throw error;
   }
-}
-
-function follow(options: DaemonOptions, source: ImageSource, serving: Serving, session: Session) {
-  return source.follow?.(serving.served, options, (next) => {
-    const before = serving.served;
-    const outline = source.createOutline ?? source.createFileSystem;
-    // First: if this throws, `next` was not taken over.
-    const changes = cacheChanges(outline(before), outline(next));
-    serving.served = next;
-    void session.replace(next, changes).then(() => source.retire?.(before, next));
-  });
 }
 
 async function openImages(options: DaemonOptions, source: ImageSource): Promise<ServedImages> {
@@ -142,7 +126,7 @@ async function serveUntilEnd(
     stopper.stop();
   }
   const end = await session.ended;
-  session.close();
+  await session.close();
   return toExitCode(end, mount, stopper);
 }
 

@@ -17,6 +17,9 @@ const DOUBTFUL_INTERVAL_MS = 60;
 /** To open an image with tens of thousands of snapshots takes long: it must not keep a processor busy. */
 const REST_PER_LOOK = 4;
 
+const CANNOT_LOOK = 'cannot tell whether the images have changed';
+const CANNOT_SHOW = 'the images have changed, and what is new cannot be shown yet';
+
 /**
  * Calls `onChange` with what is to be served instead, on this thread, until it is stopped. It owns what it was given once it
  * returns; if it throws, it is called again at the next look.
@@ -32,7 +35,7 @@ export function followImages(
   let timer: NodeJS.Timeout;
   let isStopped = false;
   let lastFailure: string | undefined;
-  /** Closes what nobody was given, except what is in `kept`. It has no keys but those of what is served. */
+  /** Closes what nobody was given, except what is in `kept`. The keys of what is closed are those of what is served. */
   const closeExcept = (kept: readonly ServedImage[]) => {
     for (const [index, image] of images.entries()) {
       if (image !== handedOver[index] && image !== kept[index]) closeLayers(image.image.layers);
@@ -45,27 +48,25 @@ export function followImages(
     const startedAt = performance.now();
     let failure: string | undefined;
     // Too many open files, for instance: what is shown stays exact, it only is not the newest.
-    const trying = <Value>(step: () => Value): Value | undefined => {
+    const trying = <Value>(what: string, step: () => Value): Value | undefined => {
       try {
         return step();
       } catch (error) {
-        failure = messageOf(error);
+        failure = `${what}: ${messageOf(error)}`;
         return undefined;
       }
     };
     // An image that cannot be looked at keeps nothing from the others: each tells of a change once.
-    const next = images.map((image, index) => trying(() => watches[index]?.look(locks)) ?? image);
+    const next = images.map((image, index) => trying(CANNOT_LOOK, () => watches[index]?.look(locks)) ?? image);
     closeExcept(next);
     images = next;
     if (next.some((image, index) => image !== handedOver[index])) {
-      trying(() => {
+      trying(CANNOT_SHOW, () => {
         onChange(assemble(next, options, served.scratch));
         handedOver = next;
       });
     }
-    if (failure !== undefined && failure !== lastFailure) {
-      warn(`cannot tell whether the images have changed: ${failure}`);
-    }
+    if (failure !== undefined && failure !== lastFailure) warn(failure);
     lastFailure = failure;
     schedule(performance.now() - startedAt);
   };

@@ -30,8 +30,8 @@ export function createKernelSession(mounter: Mounter, options: WorkerPoolOptions
       notifier?.send(changes);
       return isUnused;
     },
-    close() {
-      notifier?.close();
+    async close() {
+      await notifier?.close();
       // If no worker is left, this aborts the connection: who waits for a reply gets an error now.
       if (kernelMount !== undefined) fs.closeSync(kernelMount.fd);
     },

@@ -51,7 +51,7 @@ export function createNativeSession(
     async replace(next) {
       fileSystem = createFileSystem(next);
     },
-    close: () => {},
+    close: async () => {},
     abandon: async () => {},
   };
 }

@@ -27,7 +27,7 @@ export interface Session {
   /** Resolves when nobody uses the mount any more. */
   readonly ended: Promise<PoolEnd>;
   /** After the end. */
-  close(): void;
+  close(): Promise<void>;
   /** Before the mount, or after one that failed. */
   abandon(): Promise<void>;
 }

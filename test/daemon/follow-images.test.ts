@@ -3,8 +3,11 @@
 import fs from 'node:fs';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { followImages } from '../../src/daemon/follow-images.ts';
+import { followSource } from '../../src/daemon/follow-source.ts';
 import {
   closeServedImages,
+  createFileSystem,
+  createOutline,
   openServedImages,
   retireServedImages,
   type ServedImages,
@@ -12,6 +15,7 @@ import {
 import { unlockImages } from '../../src/open-image/layer-keys.ts';
 import { collectWarnings } from '../fuse/wire-bytes.ts';
 import { createEncryptedImage } from '../oracle/encrypted.ts';
+import { createImage, createSnapshot } from '../oracle/qemu.ts';
 import { runCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 import { optionsFor } from './daemon-options.ts';
@@ -66,7 +70,7 @@ test('what is not handed over is tried again, is closed when something newer com
       await vi.waitFor(() => expect(seen).toContain(1), PATIENCE);
       makeSnapshot(path, 'tuesday');
       await vi.waitFor(() => expect(seen).toContain(2), PATIENCE);
-      expect(warnings.join()).toContain('cannot tell whether the images have changed: no memory');
+      expect(warnings.join()).toContain('the images have changed, and what is new cannot be shown yet: no memory');
       expect(isKeyThere()).toBe(true);
       expect(openCount(path)).toBe(2);
       isFailing = false;
@@ -84,5 +88,41 @@ test('what is not handed over is tried again, is closed when something newer com
       closeServedImages(served);
     }
     expect(isKeyThere()).toBe(false);
+    expect(openCount(path)).toBe(0);
+  }));
+
+test('what cannot be compared with what is served is not taken over', () =>
+  withTemporaryFolder(async (folder) => {
+    const path = `${folder}/disk.qcow2`;
+    createImage(path, { sizeBytes: 1 << 20 });
+    const serving = { served: await openServedImages(optionsFor(path), []) };
+    const first = serving.served;
+    let failureCount = 0;
+    const failingOutline = (served: ServedImages) => {
+      if (served !== first && failureCount < 2) {
+        failureCount++;
+        throw new Error('no memory');
+      }
+      return createOutline(served);
+    };
+    const replace = vi.fn(async () => {});
+    const source = {
+      follow: followImages,
+      createFileSystem,
+      createOutline: failingOutline,
+      retire: retireServedImages,
+    };
+    const following = followSource(optionsFor(path), source, serving, { replace });
+    try {
+      createSnapshot(path, 'monday');
+      await vi.waitFor(() => expect(failureCount).toBe(1), PATIENCE);
+      expect(serving.served).toBe(first);
+      createSnapshot(path, 'tuesday');
+      await vi.waitFor(() => expect(replace).toHaveBeenCalledOnce(), PATIENCE);
+      expect(serving.served.images[0]?.image.snapshotMemory.count).toBe(2);
+    } finally {
+      following?.stop();
+      closeServedImages(serving.served);
+    }
     expect(openCount(path)).toBe(0);
   }));
