@@ -26,6 +26,11 @@ const MAX_GROWTH_BYTES = 8 * 1024 * 1024;
 const WORKER_BYTES = 24 * 1024 * 1024;
 /** A signal, or a worker that died, waits no longer than this for the main thread. */
 const MAX_BLOCKED_MS = 50;
+/**
+ * Where other tests write to the disk, the host of a virtual machine wakes it too late once or twice a minute. A thread that waits
+ * does so at each look at the images, five times a second.
+ */
+const MAX_WAIT_COUNT = 5;
 
 test(
   `${CYCLES} mounts leave nothing behind`,
@@ -99,9 +104,11 @@ test(
       ]);
       expect(ended).toBe(0);
       await unmount(mountpoint);
-      const blockedMs = Number(fs.readFileSync(report, 'utf8'));
-      expect(blockedMs).toBeGreaterThan(0);
-      expect(blockedMs).toBeLessThan(MAX_BLOCKED_MS);
+      await waitUntilGone(mountpoint);
+      const { turnCount, computedMs, waitCount } = JSON.parse(fs.readFileSync(report, 'utf8')) as EventLoopReport;
+      expect(turnCount).toBeGreaterThan(READING_SECONDS);
+      expect(computedMs).toBeLessThan(MAX_BLOCKED_MS);
+      expect(waitCount).toBeLessThanOrEqual(MAX_WAIT_COUNT);
     }),
   4 * MINUTES_MS,
 );
@@ -136,17 +143,26 @@ function makeCompressedImage(folder: string): string {
   return imagePath;
 }
 
+/** Of `event-loop-watch.mjs`. */
+interface EventLoopReport {
+  readonly turnCount: number;
+  readonly computedMs: number;
+  readonly waitCount: number;
+}
+
 async function withEventLoopWatch(report: string, body: () => Promise<void>): Promise<void> {
   const before = process.env.NODE_OPTIONS;
   const watch = pathToFileURL(path.join(import.meta.dirname, 'event-loop-watch.mjs'));
   process.env.NODE_OPTIONS = `${before ?? ''} --import ${watch.href}`;
   process.env.EVENT_LOOP_REPORT = report;
+  process.env.EVENT_LOOP_WAIT_MS = String(MAX_BLOCKED_MS);
   try {
     await body();
   } finally {
     if (before === undefined) delete process.env.NODE_OPTIONS;
     else process.env.NODE_OPTIONS = before;
     delete process.env.EVENT_LOOP_REPORT;
+    delete process.env.EVENT_LOOP_WAIT_MS;
   }
 }
 
