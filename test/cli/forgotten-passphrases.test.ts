@@ -6,6 +6,7 @@ import { afterEach, expect, test, vi } from 'vitest';
 import { passphraseSource, readPassphraseFile } from '../../src/cli/passphrases.ts';
 import { LineBuffer, readLine } from '../../src/cli/prompt-passphrase.ts';
 import { catchError } from '../support/catch-error.ts';
+import { countDescriptors } from '../support/descriptors.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 
 const FILES = ['a', 'b'].map((path) => ({ path, uncheckedBytes: undefined }));
@@ -36,11 +37,11 @@ test('of files that are read one after the other, those before one that is missi
     const made = watchBuffers();
     readPassphraseFile(`${folder}/key`);
     expect(inUse(made.splice(0))).toBe(1);
-    const before = fs.readdirSync('/proc/self/fd').length;
+    const before = countDescriptors();
     await expect(passphraseSource([`${folder}/key`, `${folder}/none`])(FILES)).rejects.toMatchObject({ code: 'IO' });
     expect(made).toHaveLength(2);
     expect(inUse(made)).toBe(0);
-    expect(fs.readdirSync('/proc/self/fd')).toHaveLength(before);
+    expect(countDescriptors()).toBe(before);
   }));
 
 test('what was read of a file before an error is forgotten', () =>

@@ -5,6 +5,7 @@ import { afterEach, describe, expect, test, vi } from 'vitest';
 import { accessesOf, findAccesses } from '../../src/daemon/file-access.ts';
 import { type OpenFile, openFile } from '../../src/storage/file-storage.ts';
 import { commonOwnership } from '../../src/tree/ownership.ts';
+import { countDescriptors } from '../support/descriptors.ts';
 import { runCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 
@@ -39,15 +40,11 @@ function withFile(body: (opened: Opened) => void | Promise<void>): Promise<void>
 
 /** Both must say the same. */
 async function permissionsOf(file: OpenFile, ofNow = true): Promise<number> {
-  const before = descriptorCount();
+  const before = countDescriptors();
   const { permissions } = commonOwnership(accessesOf([file]));
   if (ofNow) expect(commonOwnership(await findAccesses([file])).permissions).toBe(permissions);
-  expect(descriptorCount()).toBe(before);
+  expect(countDescriptors()).toBe(before);
   return permissions;
-}
-
-function descriptorCount(): number {
-  return fs.readdirSync('/proc/self/fd').length;
 }
 
 function relink(folder: string, target: string): void {

@@ -1,6 +1,5 @@
 /** What is opened anew, and cannot be handed over. */
 
-import fs from 'node:fs';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { followImages } from '../../src/daemon/follow-images.ts';
 import { followSource } from '../../src/daemon/follow-source.ts';
@@ -16,6 +15,7 @@ import { unlockImages } from '../../src/open-image/layer-keys.ts';
 import { collectWarnings } from '../fuse/wire-bytes.ts';
 import { createEncryptedImage } from '../oracle/encrypted.ts';
 import { createImage, createSnapshot } from '../oracle/qemu.ts';
+import { openFilesOf } from '../support/descriptors.ts';
 import { runCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 import { optionsFor } from './daemon-options.ts';
@@ -33,13 +33,7 @@ afterEach(() => {
 
 /** How often a file is open. */
 function openCount(path: string): number {
-  return fs.readdirSync('/proc/self/fd').filter((fd) => {
-    try {
-      return fs.readlinkSync(`/proc/self/fd/${fd}`) === path;
-    } catch {
-      return false;
-    }
-  }).length;
+  return openFilesOf().filter((file) => file === path).length;
 }
 
 function makeSnapshot(path: string, name: string): void {

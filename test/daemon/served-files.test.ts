@@ -1,12 +1,12 @@
 /** The files of a mount that cannot be served in the end. */
 
-import fs from 'node:fs';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import * as readAhead from '../../src/daemon/choose-read-ahead.ts';
 import { closeServedImage, openServedImage } from '../../src/daemon/served-image.ts';
 import { closeServedImages, openServedImages } from '../../src/daemon/served-images.ts';
 import { openScratch } from '../../src/daemon/served-scratch.ts';
 import { collectWarnings } from '../fuse/wire-bytes.ts';
+import { openFilesOf } from '../support/descriptors.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 import { optionsFor } from './daemon-options.ts';
 import { makeImage } from './mounting.ts';
@@ -20,31 +20,19 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-/** What the open descriptors are of. */
-function openFiles(): string[] {
-  return fs.readdirSync('/proc/self/fd').flatMap((fd) => {
-    try {
-      return [fs.readlinkSync(`/proc/self/fd/${fd}`)];
-    } catch {
-      // That of the folder itself.
-      return [];
-    }
-  });
-}
-
 const isOfTest = (folder: string) => (file: string) => file.startsWith(folder) || file.includes('.qcow2fs-delta-');
 
 test('a scratch view that cannot be served leaves no file open, neither its delta nor the image', () =>
   withTemporaryFolder(async (folder) => {
     const options = { ...optionsFor(makeImage(folder)), scratch: SCRATCH };
     const served = await openServedImages(options, []);
-    expect(openFiles().filter(isOfTest(folder))).toHaveLength(2);
+    expect(openFilesOf().filter(isOfTest(folder))).toHaveLength(2);
     closeServedImages(served);
     vi.mocked(readAhead.chooseReadAhead).mockImplementation(() => {
       throw new Error('no memory');
     });
     await expect(openServedImages(options, [])).rejects.toThrow('no memory');
-    expect(openFiles().filter(isOfTest(folder))).toEqual([]);
+    expect(openFilesOf().filter(isOfTest(folder))).toEqual([]);
   }));
 
 test('a state without inode numbers is found before there is a delta', () =>
@@ -54,7 +42,7 @@ test('a state without inode numbers is found before there is a delta', () =>
     try {
       const contents = { ...served.contents, places: new Uint32Array(0) };
       await expect(openScratch({ ...served, contents }, SCRATCH)).rejects.toMatchObject({ code: 'INTERNAL' });
-      expect(openFiles().filter(isOfTest(folder))).toEqual([image]);
+      expect(openFilesOf().filter(isOfTest(folder))).toEqual([image]);
     } finally {
       closeServedImage(served);
     }

@@ -7,6 +7,7 @@ import { closeServedImage, openServedImage, retireServedImage } from '../../src/
 import { unlockImages } from '../../src/open-image/layer-keys.ts';
 import { collectWarnings } from '../fuse/wire-bytes.ts';
 import { createEncryptedImage } from '../oracle/encrypted.ts';
+import { countDescriptors } from '../support/descriptors.ts';
 import { restoreSharedMemory, watchKeyMemories } from '../support/key-memories.ts';
 import { runCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
@@ -42,12 +43,12 @@ test('an image whose backing file cannot be read is closed again', () =>
     fs.closeSync(file);
     const keys = await unlockImages([top], answer);
     const memories = watchKeyMemories();
-    const before = fs.readdirSync('/proc/self/fd').length;
+    const before = countDescriptors();
     await expect(openServedImage(top, keys, OPTIONS)).rejects.toMatchObject({ code: 'DAMAGED' });
     const inUse = memories.areInUse();
     expect(inUse.length).toBeGreaterThan(1);
     expect(inUse).not.toContain(true);
-    expect(fs.readdirSync('/proc/self/fd')).toHaveLength(before);
+    expect(countDescriptors()).toBe(before);
   }));
 
 test('the key of a backing file that the image does without from now on is forgotten, its own is not', () =>

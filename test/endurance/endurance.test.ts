@@ -46,14 +46,14 @@ test(
       // Temporary files would be found too.
       const usual = process.env.TMPDIR;
       process.env.TMPDIR = folder;
-      const before = { fds: ownDescriptors(), files: fs.readdirSync(folder) };
+      const before = { fds: countDescriptors(), files: fs.readdirSync(folder) };
       try {
         for (let count = 1; count < CYCLES; count++) await cycle();
         await waitUntilGone(mountpoint);
       } finally {
         process.env.TMPDIR = usual;
       }
-      expect({ fds: ownDescriptors(), files: fs.readdirSync(folder) }).toEqual(before);
+      expect({ fds: countDescriptors(), files: fs.readdirSync(folder) }).toEqual(before);
       expect(processesNaming(folder)).toEqual([]);
       expect(loopDevicesBelow(folder)).toEqual([]);
     }),
@@ -182,9 +182,4 @@ function residentBytes(pid: number): number {
 
 function resourcesOf(pid: number) {
   return { fds: countDescriptors(pid), threads: fs.readdirSync(`/proc/${pid}/task`).length };
-}
-
-/** Of this process, which starts and awaits the daemons. */
-function ownDescriptors(): number {
-  return fs.readdirSync('/proc/self/fd').length;
 }

@@ -9,6 +9,7 @@ import { type ChainOptions, closeLayers, filesOfLayers } from '../../src/open-im
 import { type OpenedBefore, openImage } from '../../src/open-image/open-image.ts';
 import { fileIdentity } from '../../src/storage/file-storage.ts';
 import { catchError } from '../support/catch-error.ts';
+import { countDescriptors } from '../support/descriptors.ts';
 import { QCOW2FS } from '../support/mounted-image.ts';
 import { runCommand, tryCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
@@ -540,13 +541,13 @@ describe('an external data file', () => {
       expect(openedWith(image)).toHaveLength(3);
       fs.rmSync(`${folder}/images/disk.raw`);
       make(base, `${folder}/images/disk.raw`);
-      const before = fs.readdirSync('/proc/self/fd').length;
+      const before = countDescriptors();
       const error = catchError(() => openImage(image));
       expect(error.code).toBe('DAMAGED');
       expect(error.message).toContain(
         `its external data file name ${folder}/images/disk.raw leads to ${base}, a qcow2 image of the chain`,
       );
-      expect(fs.readdirSync('/proc/self/fd')).toHaveLength(before);
+      expect(countDescriptors()).toBe(before);
     }),
   );
 

@@ -8,6 +8,7 @@ import { NO_CHAIN_OPTIONS } from '../../src/open-image/layers.ts';
 import { closeImage, openImage } from '../../src/open-image/open-image.ts';
 import { createEncryptedImage } from '../oracle/encrypted.ts';
 import { catchError } from '../support/catch-error.ts';
+import { countDescriptors } from '../support/descriptors.ts';
 import { runCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 import { withPassphrase } from '../support/with-passphrase.ts';
@@ -25,21 +26,17 @@ function createOverlay(folder: string, image: string, backing: string): void {
   runCommand('qemu-img', args);
 }
 
-function descriptorCount(): number {
-  return fs.readdirSync('/proc/self/fd').length;
-}
-
 test('a backing chain with an encrypted file in it is refused without its passphrase', () =>
   withTemporaryFolder((folder) => {
     createEncrypted(folder, 'base.qcow2');
     createOverlay(folder, 'top.qcow2', 'base.qcow2');
-    const before = descriptorCount();
+    const before = countDescriptors();
     const error = catchError(() => openImage(`${folder}/top.qcow2`));
     expect(error.code).toBe('LOCKED');
     expect(error.message).toBe(`${folder}/base.qcow2 is encrypted: its passphrase is needed`);
     const wrong = catchError(() => openImage(`${folder}/top.qcow2`, withPassphrase(Buffer.from('y'))));
     expect(wrong.message).toContain(`${folder}/base.qcow2: the passphrase is wrong`);
-    expect(descriptorCount()).toBe(before);
+    expect(countDescriptors()).toBe(before);
     const image = openImage(`${folder}/top.qcow2`, withPassphrase(Buffer.from('x')));
     expect(image.keys.map((key) => key !== undefined)).toEqual([false, true]);
     closeImage(image);
@@ -81,7 +78,7 @@ describe('what is wrong with the encryption of a backing file is told with its n
       change(image);
       fs.writeFileSync(base, image);
       createOverlay(folder, 'top.qcow2', 'base.qcow2');
-      const before = descriptorCount();
+      const before = countDescriptors();
       const asked: string[] = [];
       const passphrases = async (files: readonly LockedFile[]) => {
         asked.push(...files.map(({ path }) => path));
@@ -90,7 +87,7 @@ describe('what is wrong with the encryption of a backing file is told with its n
       const unlocking = unlockImages([`${folder}/top.qcow2`], passphrases);
       const message = expect.stringMatching(new RegExp(`^${base}${rest.source.slice(1)}`));
       await expect(unlocking).rejects.toMatchObject({ code, message, data: { file: base } });
-      expect(descriptorCount()).toBe(before);
+      expect(countDescriptors()).toBe(before);
       // Nobody is asked for a passphrase that cannot help.
       expect(asked.length === 0).toBe(/another|method|header|pointer/.test(what));
     }),
@@ -155,11 +152,11 @@ describe('keys that were found before', () => {
     withTemporaryFolder(async (folder) => {
       const image = `${folder}/top.qcow2`;
       createEncrypted(folder, 'top.qcow2');
-      const before = descriptorCount();
+      const before = countDescriptors();
       const passphrase = Buffer.from('x');
       const keys = await unlockImages([image], async () => [passphrase]);
       expect(passphrase[0]).toBe(0);
-      expect(descriptorCount()).toBe(before);
+      expect(countDescriptors()).toBe(before);
       const open = openImage(image, withKeys(keys));
       const memory = open.keys[0]?.memory ?? new SharedArrayBuffer(0);
       expect(Buffer.from(memory).equals(keys[0]?.key ?? Buffer.alloc(0))).toBe(true);
@@ -168,7 +165,7 @@ describe('keys that were found before', () => {
       expect(catchError(() => openImage(image, withKeys([]))).code).toBe('LOCKED');
       createEncrypted(folder, 'top.qcow2', 11);
       expect(catchError(() => openImage(image, withKeys(keys))).code).toBe('STALE');
-      expect(descriptorCount()).toBe(before);
+      expect(countDescriptors()).toBe(before);
     }));
 
   test('are not asked for when nothing is encrypted, or the image cannot be opened', () =>

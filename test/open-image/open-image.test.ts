@@ -15,6 +15,7 @@ import {
 import { StateDisks } from '../../src/open-image/state-disks.ts';
 import { StateFiles } from '../../src/open-image/state-files.ts';
 import { catchError } from '../support/catch-error.ts';
+import { countDescriptors } from '../support/descriptors.ts';
 import { runCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 
@@ -32,10 +33,6 @@ function using<Opened extends ImageHeader, Result>(opened: Opened, use: (opened:
 
 function createOverlay(folder: string, image: string, backing: string, format = 'qcow2'): void {
   qemuImg(folder, 'create', '-q', '-u', '-f', 'qcow2', '-b', backing, '-F', format, image, '1M');
-}
-
-function descriptorCount(): number {
-  return fs.readdirSync('/proc/self/fd').length;
 }
 
 describe('a backing chain', () => {
@@ -71,12 +68,12 @@ describe('a backing chain', () => {
   test('that is missing a file names it and who wants it, and leaves nothing open', () =>
     withTemporaryFolder((folder) => {
       createOverlay(folder, 'top.qcow2', 'gone.qcow2');
-      const before = descriptorCount();
+      const before = countDescriptors();
       const error = catchError(() => openImage(`${folder}/top.qcow2`));
       expect(error.code).toBe('NOT_FOUND');
       expect(error.message).toContain(`${folder}/top.qcow2 needs its backing file: ${folder}/gone.qcow2: no such file`);
       expect(error.message).toContain('--backing');
-      expect(descriptorCount()).toBe(before);
+      expect(countDescriptors()).toBe(before);
     }));
 
   test('need not be there for the header and the snapshots', () =>

@@ -6,6 +6,7 @@ import { expect, test } from 'vitest';
 import { openFile } from '../../src/storage/file-storage.ts';
 import { pinFile, unpinFile } from '../../src/storage/pinned-file.ts';
 import { catchError } from '../support/catch-error.ts';
+import { countDescriptors } from '../support/descriptors.ts';
 import { runCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 
@@ -32,10 +33,6 @@ function withFiles(body: (folder: string) => void): Promise<void> {
   });
 }
 
-function descriptorCount(): number {
-  return fs.readdirSync('/proc/self/fd').length;
-}
-
 test.each([
   ['a/b/file', 'a/b'],
   ['.//a/./b//file', 'a/b'],
@@ -50,10 +47,10 @@ test.each([
 ])('%s leads where realpath(3) says', (name, nameFolder) =>
   withFiles((folder) => {
     const given = `${folder}/${name.replace('FOLDER', folder)}`;
-    const before = descriptorCount();
+    const before = countDescriptors();
     const pinned = pinFile(given);
     try {
-      expect(descriptorCount()).toBe(before + 1);
+      expect(countDescriptors()).toBe(before + 1);
       expect(pinned.realPath).toBe(`${folder}/a/b/file`);
       expect(pinned.realPath).toBe(fs.realpathSync.native(given));
       expect(fs.readlinkSync(pinned.openPath)).toBe(pinned.realPath);
@@ -61,7 +58,7 @@ test.each([
     } finally {
       unpinFile(pinned);
     }
-    expect(descriptorCount()).toBe(before);
+    expect(countDescriptors()).toBe(before);
   }),
 );
 
@@ -76,14 +73,14 @@ test.each([
   [`a/${'x'.repeat(300)}`, 'IO', 'ENAMETOOLONG: name too long'],
 ])('%s is refused as %s: %s', (name, code, text) =>
   withFiles((folder) => {
-    const before = descriptorCount();
+    const before = countDescriptors();
     expect(() => fs.realpathSync.native(`${folder}/${name}`)).toThrow();
     const error = catchError(() => pinFile(`${folder}/${name}`));
     expect(error.code).toBe(code);
     expect(error.message).toContain(`${folder}/${name}: `);
     expect(error.message).toContain(text);
     expect(error.message).not.toContain('/proc');
-    expect(descriptorCount()).toBe(before);
+    expect(countDescriptors()).toBe(before);
   }),
 );
 
