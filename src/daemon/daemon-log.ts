@@ -1,8 +1,8 @@
 /** Where a daemon in the background writes its warnings: its terminal may be closed, so never there. */
 
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import fs from 'node:fs';
-import { withStreams } from '../common/with-streams.ts';
+import { spawnChild } from '../common/spawn-child.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import { fileIdentity } from '../storage/file-storage.ts';
 import type { MountOptions } from './mount-options.ts';
@@ -60,13 +60,11 @@ function requireLogFile(logFile: string, stat: fs.Stats, imagePaths: readonly st
 
 /** It ends with the daemon, whose stderr is its stdin. */
 function openSystemLog(logger: string): DaemonLog {
-  const child = withStreams(
-    spawn(logger, ['-t', 'qcow2fs'], {
-      detached: true,
-      cwd: '/',
-      stdio: ['pipe', 'ignore', 'ignore'],
-    }),
-  );
+  const child = spawnChild(logger, ['-t', 'qcow2fs'], {
+    detached: true,
+    cwd: '/',
+    stdio: ['pipe', 'ignore', 'ignore'],
+  });
   child.on('error', () => {});
   child.unref();
   child.stdin.on('error', () => {});

@@ -1,11 +1,11 @@
 /** The side of the user's command: starts the process that serves, and waits until its mount can be used. */
 
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import os from 'node:os';
 import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
-import { withStreams } from '../common/with-streams.ts';
+import { spawnChild } from '../common/spawn-child.ts';
 import { Qcow2fsError } from '../errors.ts';
 import type { KernelMountOptions } from '../fuse/kernel-mount.ts';
 import { MAX_READ_BYTES } from '../fuse/limits.ts';
@@ -168,16 +168,14 @@ export function spawnDaemon(
   const own = [process.execPath, ...SMALL_HEAP, fileURLToPath(entry), JSON.stringify(options)];
   const [command = '', ...args] = [...(hooks.wrapper ?? []), ...own];
   return orForget(keys, () => {
-    const daemon = withStreams(
-      spawn(command, args, {
-        detached: findMount(options.mountpoint)?.fsType !== AUTOFS,
-        // A working directory of a daemon would keep its file system busy.
-        cwd: '/',
-        // TMPDIR may be relative to ours.
-        env: { ...process.env, TMPDIR: path.resolve(os.tmpdir()) },
-        stdio: ['ignore', log.stderr, log.stderr, 'pipe', ...(options.hasKeys ? (['pipe'] as const) : [])],
-      }),
-    );
+    const daemon = spawnChild(command, args, {
+      detached: findMount(options.mountpoint)?.fsType !== AUTOFS,
+      // A working directory of a daemon would keep its file system busy.
+      cwd: '/',
+      // TMPDIR may be relative to ours.
+      env: { ...process.env, TMPDIR: path.resolve(os.tmpdir()) },
+      stdio: ['ignore', log.stderr, log.stderr, 'pipe', ...(options.hasKeys ? (['pipe'] as const) : [])],
+    });
     if (options.hasKeys) sendKeys(daemon.stdio[KEYS_FD] as Writable, keys);
     return daemon;
   });

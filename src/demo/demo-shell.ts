@@ -2,10 +2,10 @@
  * Runs the command lines of the demo in a temporary folder and shows them. However the demo ends (done, a failed step,
  * Ctrl-C, a closed terminal or pipe), no mount and no file stays behind.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { readFileSync, realpathSync } from 'node:fs';
 import tmp from 'tmp';
-import { withStreams } from '../common/with-streams.ts';
+import { spawnChild } from '../common/spawn-child.ts';
 import { Qcow2fsError } from '../errors.ts';
 
 const STOPPING_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
@@ -89,14 +89,12 @@ export class DemoShell {
    * process alone that decides what ends when.
    */
   async #spawn(commandLine: string, canBeStopped: boolean): Promise<Result> {
-    const child = withStreams(
-      spawn('/bin/sh', ['-c', commandLine], {
-        cwd: this.folder,
-        detached: true,
-        env: { ...process.env, LC_ALL: 'C', TZ: 'UTC', PATH: `${this.#binFolder}:${process.env.PATH ?? ''}` },
-        stdio: ['ignore', 'pipe', 'pipe'],
-      }),
-    );
+    const child = spawnChild('/bin/sh', ['-c', commandLine], {
+      cwd: this.folder,
+      detached: true,
+      env: { ...process.env, LC_ALL: 'C', TZ: 'UTC', PATH: `${this.#binFolder}:${process.env.PATH ?? ''}` },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     if (canBeStopped) this.#child = child;
     let stdout = '';
     let stderr = '';

@@ -1,10 +1,9 @@
 /** The side of the caller: starts the process inside the namespaces of a daemon, and waits for the end of all that is in there. */
 
-import { spawn } from 'node:child_process';
 import readline from 'node:readline';
 import type { Duplex } from 'node:stream';
 import { fileURLToPath } from 'node:url';
-import { withStreams } from '../common/with-streams.ts';
+import { spawnChild } from '../common/spawn-child.ts';
 import type { PrivateDaemon } from '../daemon/private-daemon.ts';
 import { Qcow2fsError } from '../errors.ts';
 import { type InsideReport, type InsideTask, OUTSIDE_FD } from './inside-messages.ts';
@@ -30,7 +29,7 @@ export async function runInside(
   const [command = '', ...args] = insideCommand(daemon.pid, [process.execPath, PROCESS, JSON.stringify(task)]);
   const standard = streams === 'inherit' ? (['inherit', 'inherit', 'inherit'] as const) : OWN_STREAMS;
   // The working directory of this process may lie where the daemon's mounts are not.
-  const child = withStreams(spawn(command, args, { cwd: '/', stdio: [...standard, 'pipe'] }));
+  const child = spawnChild(command, args, { cwd: '/', stdio: [...standard, 'pipe'] });
   if (streams !== 'inherit' && child.stdout !== null && child.stderr !== null) {
     streams.stdout.follow(child.stdout);
     streams.stderr.follow(child.stderr);

@@ -1,7 +1,6 @@
 /** Runs the programs that mount, and keeps what they say. */
 
-import { spawn } from 'node:child_process';
-import { withStreams } from '../common/with-streams.ts';
+import { spawnChild } from '../common/spawn-child.ts';
 import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
 
 export interface ProgramResult {
@@ -18,12 +17,10 @@ const SYSTEM_FOLDERS = '/usr/sbin:/sbin';
 /** @throws Qcow2fsError MOUNT if it cannot be started; IO if too many files are open. */
 export function runProgram(command: string, args: readonly string[]): Promise<ProgramResult> {
   return new Promise((resolve, reject) => {
-    const child = withStreams(
-      spawn(command, args, {
-        stdio: ['ignore', 'pipe', 'pipe'],
-        env: { ...process.env, PATH: `${process.env.PATH ?? '/usr/bin:/bin'}:${SYSTEM_FOLDERS}`, LC_ALL: 'C' },
-      }),
-    );
+    const child = spawnChild(command, args, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, PATH: `${process.env.PATH ?? '/usr/bin:/bin'}:${SYSTEM_FOLDERS}`, LC_ALL: 'C' },
+    });
     let [stdout, stderr] = ['', ''];
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       stdout += text;

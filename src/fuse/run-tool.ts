@@ -1,7 +1,6 @@
 /** Runs mount(8), umount(8) and fusermount3 without blocking the main thread, which must stay free for its workers. */
 
-import { spawn } from 'node:child_process';
-import { withStreams } from '../common/with-streams.ts';
+import { spawnChild } from '../common/spawn-child.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
 
 export interface ToolResult {
@@ -27,13 +26,11 @@ export function runTool(
   { extraFd, env = {} }: ToolExtras = {},
 ): Promise<ToolResult> {
   return new Promise((resolve, reject) => {
-    const child = withStreams(
-      spawn(command, args, {
-        stdio: ['ignore', 'ignore', 'pipe', ...(extraFd === undefined ? [] : [extraFd])],
-        // Its messages are matched and shown.
-        env: { ...process.env, ...env, LC_ALL: 'C' },
-      }),
-    );
+    const child = spawnChild(command, args, {
+      stdio: ['ignore', 'ignore', 'pipe', ...(extraFd === undefined ? [] : [extraFd])],
+      // Its messages are matched and shown.
+      env: { ...process.env, ...env, LC_ALL: 'C' },
+    });
     let stderr = '';
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       stderr += text;

@@ -5,10 +5,10 @@
  * It is one idle /bin/sh whose stdin is a pipe from the daemon: end of file means that the daemon is gone.
  */
 
-import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import type { Socket } from 'node:net';
 import { warn } from '../common/logging.ts';
-import { withStreams } from '../common/with-streams.ts';
+import { spawnChild } from '../common/spawn-child.ts';
 import { messageOf } from '../errors.ts';
 import { unmountCommand } from './mounter.ts';
 import type { Mount } from './mountinfo.ts';
@@ -32,9 +32,10 @@ if [ "$seen" = "$1" ]; then shift 2; exec "$@"; fi
 export function startWatchdog(mount: Mount): void {
   const removal = [...unmountCommand('lazy'), mount.mountpoint];
   const args = ['-c', SCRIPT, 'qcow2fs-watchdog', mount.device, mount.escapedMountpoint, ...removal];
-  let child: ReturnType<typeof spawnShell>;
+  let child: ChildProcess;
   try {
-    child = spawnShell(args);
+    // In a session of its own, and with a working directory that keeps nothing busy.
+    child = spawnChild('/bin/sh', args, { detached: true, cwd: '/', stdio: ['pipe', 'ignore', 'ignore'] });
   } catch (error) {
     warnOfNone(error);
     return;
@@ -45,11 +46,6 @@ export function startWatchdog(mount: Mount): void {
   const stdin = child.stdin as Socket;
   stdin.on('error', () => {});
   stdin.unref();
-}
-
-/** In a session of its own, and with a working directory that keeps nothing busy. */
-function spawnShell(args: readonly string[]) {
-  return withStreams(spawn('/bin/sh', args, { detached: true, cwd: '/', stdio: ['pipe', 'ignore', 'ignore'] }));
 }
 
 function warnOfNone(error: unknown): void {

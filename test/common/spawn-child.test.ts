@@ -6,8 +6,7 @@ import { expect, test } from 'vitest';
 const DIST = new URL('../../dist/', import.meta.url).href;
 const PROGRAM = `
   import fs from 'node:fs';
-  import { spawn } from 'node:child_process';
-  import { withStreams } from '${DIST}common/with-streams.js';
+  import { spawnChild } from '${DIST}common/spawn-child.js';
   import { runProgram } from '${DIST}exec/run-program.js';
   import { runTool } from '${DIST}fuse/run-tool.js';
   import { startCommand } from '${DIST}exec/run-command.js';
@@ -26,7 +25,7 @@ function withoutDescriptors(step: string): string {
   return `${stdout}${stderr}`;
 }
 
-test.each(["(async () => withStreams(spawn('true')))()", "runProgram('true', [])", "runTool('true', ['/nowhere'])"])(
+test.each(["(async () => spawnChild('true'))()", "runProgram('true', [])", "runTool('true', ['/nowhere'])"])(
   'a child without streams is an error that says why: %s',
   (start) => {
     const printed = withoutDescriptors(`await ${start}.catch(({ code, message }) => console.log(code, message));`);
