@@ -28,8 +28,10 @@ export interface ContentBlocks {
 /** The current state of an image that is written to has no contents to be told apart by. */
 interface Writing {
   readonly isBeingWritten: boolean;
-  /** Times that a writer has come: a block device has nothing else that tells of writes. */
+  /** Times that a writer has come, to the image or to a file below: a block device has nothing else that tells of writes. */
   readonly writerCount: number;
+  /** Of these, to a file below. */
+  readonly lowerWriterCount: number;
 }
 
 /** Those of an image that was not shown before. */
@@ -46,7 +48,7 @@ export function firstBlocks(image: OpenImage, writing: Writing): ContentBlocks {
     places,
     volumeCounts: createCounts(count),
     next: FIRST_SNAPSHOT + count,
-    baseKey: baseKeyOf(image),
+    baseKey: baseKeyOf(image, writing),
     currentKey: currentKeyOf(image, writing),
   };
 }
@@ -62,7 +64,7 @@ export function nextBlocks(
   isSameImageJson = false,
 ): ContentBlocks {
   let { next } = previous;
-  const baseKey = baseKeyOf(image);
+  const baseKey = baseKeyOf(image, writing);
   const currentKey = currentKeyOf(image, writing, previous.currentKey);
   const known = baseKey === previous.baseKey ? blocksByIdentity(previous, previousImage) : new Map<string, number[]>();
   const imageJson = isSameImageJson ? previous.blocks.imageJson : next++;
@@ -116,23 +118,28 @@ function blocksByIdentity({ blocks, places }: ContentBlocks, image: OpenImage): 
   return found;
 }
 
-function baseKeyOf({ layers, qcow2 }: OpenImage): string {
+function baseKeyOf({ layers, qcow2 }: OpenImage, { lowerWriterCount }: Writing): string {
   const [imageFile, ...otherFiles] = filesOfLayers(layers);
-  return JSON.stringify([imageFile?.identity, meaningOf(qcow2), otherFiles.map(stampsOf)]);
+  const count = hasDevice(otherFiles) ? lowerWriterCount : 0;
+  return JSON.stringify([imageFile?.identity, meaningOf(qcow2), count, otherFiles.map(stampsOf)]);
 }
 
 /**
  * As long as nobody knows yet whether a change is the last one, the state is called what it was: it cannot be read, and whoever
  * opens it waits for the next opening of the image.
  */
-function currentKeyOf(image: OpenImage, { isBeingWritten, writerCount }: Writing, previous?: string): string {
+function currentKeyOf(image: OpenImage, writing: Writing, previous?: string): string {
+  const { isBeingWritten, writerCount } = writing;
   const files = filesOfLayers(image.layers);
-  const isDevice = files.some(({ isBlockDevice }) => isBlockDevice);
-  const key = JSON.stringify(['at rest', isDevice ? writerCount : 0, files.map(stampsOf)]);
+  const key = JSON.stringify(['at rest', hasDevice(files) ? writerCount : 0, files.map(stampsOf)]);
   // A writer that came and did nothing leaves the state as it was.
   if (key === previous) return key;
-  if (isBeingWritten) return JSON.stringify(['written to', baseKeyOf(image), image.qcow2.sizeBytes]);
+  if (isBeingWritten) return JSON.stringify(['written to', baseKeyOf(image, writing), image.qcow2.sizeBytes]);
   return files.every(isSettled) || previous === undefined ? key : previous;
+}
+
+function hasDevice(files: readonly OpenFile[]): boolean {
+  return files.some(({ isBlockDevice }) => isBlockDevice);
 }
 
 function stampsOf({ identity, sizeBytes, mtimeMs, ctimeMs }: OpenFile): unknown {

@@ -6,6 +6,7 @@ import { warn } from '../common/logging.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import { exportView, toOverlayBase } from '../open-image/export-view.ts';
 import { imageFileOf } from '../open-image/layers.ts';
+import { requireLowerQuiet } from '../open-image/require-quiet.ts';
 import { ScratchFiles } from '../open-image/scratch-files.ts';
 import { Delta } from '../overlay/delta.ts';
 import { type DaemonOptions, deltaPathOf } from './mount-options.ts';
@@ -61,7 +62,9 @@ export async function exportScratch(
       throw new Qcow2fsError('STALE', `${served.imagePath}: the state is not there any more`);
     }
     const files = stateFilesOf(served);
-    const base = isFlat ? undefined : toOverlayBase(served.image, files, chain, writerOf(served));
+    const { image } = served;
+    requireLowerQuiet(image.layers, writerOf);
+    const base = isFlat ? undefined : toOverlayBase(image, files, chain, writerOf(imageFileOf(image.layers).fd));
     await exportView({ view: new ScratchFiles(files, state, new Delta(delta)).view, path: target, base, signal });
     if (scratch.deltaPath === undefined && deltaPath !== undefined) fs.unlinkSync(deltaPath);
     return 0;
@@ -71,7 +74,7 @@ export async function exportScratch(
   }
 }
 
-function writerOf({ image }: ServedImage): string | undefined {
-  const writer = new WriterWatch(imageFileOf(image.layers).fd).look(true);
+function writerOf(fd: number): string | undefined {
+  const writer = new WriterWatch(fd).look(true);
   return writer && (writer.command ?? 'another process');
 }

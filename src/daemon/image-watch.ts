@@ -10,8 +10,10 @@ import { closeLayers, filesOfLayers, imageFileOf, toQcow2File } from '../open-im
 import { type OpenImage, openImage } from '../open-image/open-image.ts';
 import { readHead } from '../qcow2/header-head.ts';
 import { isSameTable, readSnapshotTable } from '../qcow2/snapshots.ts';
-import { isSettled } from '../storage/file-storage.ts';
+import { isSettled, type OpenFile } from '../storage/file-storage.ts';
 import { unpinFile } from '../storage/pinned-file.ts';
+import { announceWriters, markBusy } from './announce-writers.ts';
+import { ChainWatch, type ChainWriters } from './chain-watch.ts';
 import { areSameContents, nextBlocks } from './content-blocks.ts';
 import {
   firstTargetOf,
@@ -23,25 +25,18 @@ import {
   tryToPin,
 } from './image-signature.ts';
 import type { DaemonOptions } from './mount-options.ts';
-import {
-  announceWriter,
-  describedWith,
-  ownershipOf,
-  requireReadable,
-  type ServedImage,
-  type ServingOptions,
-} from './served-image.ts';
-import { type Writer, WriterWatch } from './writer-watch.ts';
+import { describedWith, ownershipOf, requireReadable, type ServedImage, type ServingOptions } from './served-image.ts';
 
 type WatchOptions = ServingOptions & Pick<DaemonOptions, 'mountpoint'>;
 
 export class ImageWatch {
   readonly #options: WatchOptions;
   #served: ServedImage;
-  #writers: WriterWatch;
+  readonly #watch = new ChainWatch();
   /** As the log has it: what is served may be from before, if it cannot be opened anew. */
-  #writer: Writer | undefined;
+  #writers: ChainWriters;
   #writerCount = 0;
+  #lowerWriterCount = 0;
   #signature: ImageSignature;
   /** What is served has to be opened again, even if nothing happens to its files. */
   #isDoubtful: boolean;
@@ -57,9 +52,8 @@ export class ImageWatch {
     this.#served = served;
     this.#target = this.#servedTarget = firstTargetOf(served, options.mountpoint);
     this.#signature = openedSignatureOf(served.image, this.#target);
-    this.#isDoubtful = served.writer === undefined && !isAtRest(served.image);
-    this.#writer = served.writer;
-    this.#writers = new WriterWatch(imageFileOf(served.image.layers).fd);
+    this.#isDoubtful = !isWritten(served.writers) && !isAtRest(served.image);
+    this.#writers = served.writers;
   }
 
   /** True if the next look should come soon, as a change may be too young to show in the time stamps. */
@@ -77,30 +71,28 @@ export class ImageWatch {
     const before = this.#signature;
     const signature = signatureOf(this.#served, this.#options.mountpoint);
     const hasImageChanged = !isDeepStrictEqual(signature.image, before.image);
-    const hasOtherChanged = !isDeepStrictEqual(signature.others, before.others);
-    // Whoever has changed it may have locked it since the list was made; what he did to a block device does not show.
-    const mayBeLocked = hasImageChanged || imageFileOf(image.layers).isBlockDevice;
-    const writer = this.#writers.look(hasImageChanged, mayBeLocked ? undefined : locks);
-    this.#noteWriter(writer);
-    const isSameWriter = isDeepStrictEqual(writer, this.#served.writer);
+    const othersChanged = signature.others.map((other, index) => !isDeepStrictEqual(other, before.others[index]));
+    // Whoever has changed one may have locked it since the list was made.
+    const writers = this.#watch.look(image.layers, [hasImageChanged, ...othersChanged], locks);
+    this.#noteWriters(writers);
+    const { writer, lowerWriter } = writers;
+    const areSameWriters = isDeepStrictEqual(writers, this.#served.writers);
     // Who may read it follows from these, also while it is written to.
-    const hasAccessChanged =
-      !isDeepStrictEqual(signature.image?.access, before.image?.access) ||
-      signature.image?.target !== before.image?.target;
+    const hasAccessChanged = !isDeepStrictEqual(accessOf(signature), accessOf(before));
     // A virtual machine that runs mostly changes what is behind header and snapshot table.
     const mayDiffer =
-      !isSameWriter ||
-      hasOtherChanged ||
+      !areSameWriters ||
+      (lowerWriter === undefined && othersChanged.includes(true)) ||
       hasAccessChanged ||
       this.#lastFailure !== undefined ||
-      (writer === undefined && this.#isDoubtful) ||
+      (!isWritten(writers) && this.#isDoubtful) ||
       ((hasImageChanged || imageFileOf(image.layers).isBlockDevice) && (writer === undefined || !this.#isSameTable()));
-    const next = mayDiffer ? this.#tryToOpen(writer) : undefined;
+    const next = mayDiffer ? this.#tryToOpen(writers) : undefined;
     // Not before: what a look that fails has found must be found by the next one.
     this.#signature = next === undefined ? signature : this.#signatureAfter(next.image, signature);
     if (next === undefined) return undefined;
     try {
-      return this.#compare(next, writer, isSameWriter);
+      return this.#compare(next);
     } catch (error) {
       closeLayers(next.image.layers);
       throw error;
@@ -116,12 +108,15 @@ export class ImageWatch {
     return openedSignatureOf(next, looksGone ? looked.image?.target : NOWHERE);
   }
 
-  #noteWriter(writer: Writer | undefined): void {
-    if (writer !== undefined) new ImageStatus(this.#served.status).isBusy = true;
-    if (isDeepStrictEqual(writer, this.#writer)) return;
-    this.#writer = writer;
-    if (writer !== undefined) this.#writerCount++;
-    announceWriter(this.#served.imagePath, writer, this.#options.isCurrentLive);
+  #noteWriters(writers: ChainWriters): void {
+    markBusy(this.#served.status, writers);
+    const before = this.#writers;
+    this.#writers = writers;
+    const { writer, lowerWriter } = writers;
+    const hasLowerCome = lowerWriter !== undefined && !isDeepStrictEqual(lowerWriter, before.lowerWriter);
+    if (hasLowerCome) this.#lowerWriterCount++;
+    if (hasLowerCome || (writer !== undefined && !isDeepStrictEqual(writer, before.writer))) this.#writerCount++;
+    announceWriters(this.#served.imagePath, before, writers, this.#options.isCurrentLive);
   }
 
   #isSameTable(): boolean {
@@ -133,25 +128,23 @@ export class ImageWatch {
   }
 
   /** Closes what shows nothing new. */
-  #compare(next: ServedImage, writer: Writer | undefined, isSameWriter: boolean): ServedImage | undefined {
+  #compare(next: ServedImage): ServedImage | undefined {
     const before = this.#served;
     const { image } = next;
     const isSame =
-      isSameWriter &&
+      isDeepStrictEqual(next.writers, before.writers) &&
       next.status === before.status &&
       isDeepStrictEqual(next.ownership, before.ownership) &&
       areSameContents(next.contents, before.contents) &&
       isDeepStrictEqual(image.problems, before.image.problems) &&
       // What was opened too soon after a change is not to be relied on, also if nothing came behind it.
-      (writer !== undefined || isAtRest(image) === isAtRest(before.image));
+      (isWritten(next.writers) || isAtRest(image) === isAtRest(before.image));
     this.#servedTarget = this.#target;
     if (isSame) {
       closeLayers(image.layers);
       return undefined;
     }
     for (const problem of image.problems) if (!before.image.problems.includes(problem)) warn(`warning: ${problem}`);
-    const { fd, identity } = imageFileOf(image.layers);
-    if (identity !== imageFileOf(before.image.layers).identity) this.#writers = new WriterWatch(fd);
     this.#served = next;
     return next;
   }
@@ -178,24 +171,41 @@ export class ImageWatch {
     }
   }
 
+  /** Other files than those that were looked at have other writers. */
+  #writersOf({ layers }: OpenImage, found: ChainWriters): ChainWriters {
+    const files = filesOfLayers(layers);
+    const before = filesOfLayers(this.#served.image.layers);
+    const identitiesOf = (each: readonly OpenFile[]) => each.map(({ identity }) => identity);
+    if (isDeepStrictEqual(identitiesOf(files), identitiesOf(before))) return found;
+    const hasChanged = files.map((file) => !isSettled(file));
+    const writers = this.#watch.look(layers, hasChanged, undefined);
+    this.#noteWriters(writers);
+    return writers;
+  }
+
   /** What cannot be opened now is shown as it was: reads still find out by themselves what is left of it. */
-  #tryToOpen(writer: Writer | undefined): ServedImage | undefined {
+  #tryToOpen(found: ChainWriters): ServedImage | undefined {
     const before = this.#served;
     try {
       const image = this.#open();
       try {
         requireReadable(image);
-        this.#isDoubtful = writer === undefined && !isAtRest(image);
+        const writers = this.#writersOf(image, found);
+        this.#isDoubtful = !isWritten(writers) && !isAtRest(image);
         this.#lastFailure = undefined;
-        const writing = { isBeingWritten: writer !== undefined, writerCount: this.#writerCount };
-        const isSameText = isDeepStrictEqual(writer, before.writer) && haveSameDescription(image, before.image);
+        const writing = {
+          isBeingWritten: writers.writer !== undefined,
+          writerCount: this.#writerCount,
+          lowerWriterCount: this.#lowerWriterCount,
+        };
+        const isSameText = isDeepStrictEqual(writers, before.writers) && haveSameDescription(image, before.image);
         const contents = nextBlocks(before.contents, before.image, image, writing, isSameText);
         return {
           ...before,
           image,
           contents,
-          ...describedWith(image, this.#options.onMissing, writer),
-          status: statusOf(before, writer),
+          ...describedWith(image, this.#options.onMissing, writers),
+          status: statusOf(before, writers),
           ownership:
             this.#target === this.#servedTarget && haveSameAccess(image, before.image)
               ? before.ownership
@@ -208,19 +218,37 @@ export class ImageWatch {
     } catch (error) {
       if (!(error instanceof Qcow2fsError)) throw error;
       this.#isDoubtful = true;
-      if (error.message !== this.#lastFailure) warn(`${messageOf(error)}; what was mounted of it stays as it was`);
+      if (error.message !== this.#lastFailure) warn(`${messageOf(error)}; ${consequenceOf(error)}`);
       this.#lastFailure = error.message;
       return undefined;
     }
   }
 }
 
+function consequenceOf({ code }: Qcow2fsError): string {
+  const remedy = code === 'LOCKED' ? 'mount it again for that; ' : '';
+  return `${remedy}what was mounted of it stays as it was, and what has changed since cannot be read`;
+}
+
 /**
  * What was opened before a writer was there stays busy when he has gone: on a block device nothing else tells that its tables
  * are not those of the current state any more.
  */
-function statusOf({ status }: ServedImage, writer: Writer | undefined): SharedArrayBuffer {
-  return writer === undefined && new ImageStatus(status).isBusy ? ImageStatus.continueMemory(status) : status;
+function statusOf({ status }: ServedImage, writers: ChainWriters): SharedArrayBuffer {
+  const { isBusy, busyLowerFile } = new ImageStatus(status);
+  const isStill = isBusy === (writers.writer !== undefined) && busyLowerFile === (writers.lowerWriter?.index ?? 0);
+  if (isStill) return status;
+  const next = ImageStatus.continueMemory(status);
+  markBusy(next, writers);
+  return next;
+}
+
+function isWritten({ writer, lowerWriter }: ChainWriters): boolean {
+  return writer !== undefined || lowerWriter !== undefined;
+}
+
+function accessOf({ image, others }: ImageSignature): unknown {
+  return [image, ...others].map((each) => [each?.access, each?.target]);
 }
 
 /** To ask for access control lists takes a process: only if something else about who may read has changed. */

@@ -47,7 +47,15 @@ const SHARED_BASE = 200;
 const WRITE_BYTE = PERMISSION_BASE + 1;
 const RESIZE_BYTE = PERMISSION_BASE + 3;
 
-export function decodeLocks(text: string): RangeLock[] {
+/** The last list: all files of a chain are looked for in the same one. */
+let last = { text: '', locks: [] as readonly RangeLock[] };
+
+export function decodeLocks(text: string): readonly RangeLock[] {
+  if (text !== last.text) last = { text, locks: findLocks(text) };
+  return last.locks;
+}
+
+function findLocks(text: string): RangeLock[] {
   return [...text.matchAll(HELD_RANGE)].map(([, major = '', minor = '', inode = '', from, to]) => ({
     superblock: `${Number.parseInt(major, 16)}:${Number.parseInt(minor, 16)}`,
     // Linux before 5.5 prints it as a signed number.

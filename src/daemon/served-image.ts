@@ -8,7 +8,7 @@ import { maxImageJsonBytes } from '../open-image/image-json.ts';
 import { ImageStatus } from '../open-image/image-status.ts';
 import type { LayerKey } from '../open-image/layer-key.ts';
 import { withKeys } from '../open-image/layer-keys.ts';
-import { filesOfLayers, imageFileOf } from '../open-image/layers.ts';
+import { filesOfLayers } from '../open-image/layers.ts';
 import { closeImage, type OpenImage, openSettledImage, retireImage } from '../open-image/open-image.ts';
 import { StateDisks } from '../open-image/state-disks.ts';
 import { fileIdentity, isSettled } from '../storage/file-storage.ts';
@@ -16,18 +16,27 @@ import { MissingRanges } from '../storage/missing-ranges.ts';
 import { leadsNowhere, pinnedIdentity } from '../storage/pinned-file.ts';
 import type { Ownership } from '../tree/catalogue.ts';
 import { commonOwnership, type FileOwnership, overrideOwnership } from '../tree/ownership.ts';
+import { announceWriters, markBusy, NOBODY } from './announce-writers.ts';
+import { ChainWatch, type ChainWriters } from './chain-watch.ts';
 import { type ContentBlocks, firstBlocks } from './content-blocks.ts';
 import { accessesOf, findAccesses } from './file-access.ts';
 import type { DaemonOptions, OnMissing } from './mount-options.ts';
 import { readLocksAside } from './proc-locks.ts';
-import { type Writer, WriterWatch } from './writer-watch.ts';
+import type { Writer } from './writer-watch.ts';
 
 /** What `image.json` says besides what the image does. */
 interface MountNotes {
   /** Zeros for what is missing must not pass for data of the image. */
   readonly onMissing: OnMissing;
   /** While somebody writes to the image, the current state cannot be read. */
-  readonly writer: { readonly pid: number | null; readonly command: string | null } | null;
+  readonly writer: WriterNote | null;
+  /** While somebody writes to a file below, no state can. */
+  readonly lowerWriter: (WriterNote & { readonly file: string }) | null;
+}
+
+interface WriterNote {
+  readonly pid: number | null;
+  readonly command: string | null;
 }
 
 /** All that a tree is made from, as plain data: file descriptors belong to the process, memory is shared. */
@@ -44,8 +53,7 @@ export interface ServedImage {
   readonly missing: SharedArrayBuffer | undefined;
   /** The memory of `ImageStatus`. */
   readonly status: SharedArrayBuffer;
-  /** Who writes to the image. */
-  readonly writer: Writer | undefined;
+  readonly writers: ChainWriters;
   /** Another file at the path of the image takes its place. Not where links of /proc lead elsewhere than they say, as in `pinFile`. */
   readonly isPathFollowed: boolean;
   /** The current state is read even then. */
@@ -81,15 +89,15 @@ async function serveImage(imagePath: string, image: OpenImage, options: ServingO
   for (const problem of image.problems) warn(`warning: ${problem}`);
   const status = ImageStatus.createMemory();
   const ownership = toOwnership(image, options, await findAccesses(filesOfLayers(image.layers)));
-  const writer = lookForWriter(image, await readLocksAside().catch(() => undefined));
-  new ImageStatus(status).isBusy = writer !== undefined;
-  if (writer !== undefined) announceWriter(imagePath, writer, options.isCurrentLive);
+  const writers = lookForWriters(image, await readLocksAside().catch(() => undefined));
+  markBusy(status, writers);
+  announceWriters(imagePath, NOBODY, writers, options.isCurrentLive);
   return {
     imagePath,
     image,
-    contents: firstBlocks(image, { isBeingWritten: writer !== undefined, writerCount: 0 }),
+    contents: firstBlocks(image, { isBeingWritten: writers.writer !== undefined, writerCount: 0, lowerWriterCount: 0 }),
     ownership,
-    ...describedWith(image, options.onMissing, writer),
+    ...describedWith(image, options.onMissing, writers),
     missing: options.onMissing === 'zero' ? MissingRanges.createMemory() : undefined,
     status,
     isPathFollowed: isPathFollowed(imagePath),
@@ -125,29 +133,24 @@ function isPathText(imagePath: string): boolean {
 export function describedWith(
   image: OpenImage,
   onMissing: OnMissing,
-  writer: Writer | undefined,
-): Pick<ServedImage, 'imageJson' | 'notes' | 'writer'> {
-  const process = writer && { pid: writer.pid ?? null, command: writer.command ?? null };
-  const notes = { onMissing, writer: process ?? null };
-  return { imageJson: createSharedTextMemory(maxImageJsonBytes(image, notes)), notes, writer };
+  writers: ChainWriters,
+): Pick<ServedImage, 'imageJson' | 'notes' | 'writers'> {
+  const { writer, lowerWriter } = writers;
+  const notes = {
+    onMissing,
+    writer: writer === undefined ? null : noteOf(writer),
+    lowerWriter: lowerWriter === undefined ? null : { file: lowerWriter.path, ...noteOf(lowerWriter.writer) },
+  };
+  return { imageJson: createSharedTextMemory(maxImageJsonBytes(image, notes)), notes, writers };
 }
 
-function lookForWriter({ layers }: OpenImage, locks: string | undefined): Writer | undefined {
-  const file = imageFileOf(layers);
-  return new WriterWatch(file.fd).look(!isSettled(file), locks);
+function noteOf({ pid, command }: Writer): WriterNote {
+  return { pid: pid ?? null, command: command ?? null };
 }
 
-/** Logs that somebody has begun or ceased to write to the image. */
-export function announceWriter(imagePath: string, writer: Writer | undefined, isCurrentLive: boolean): void {
-  if (writer === undefined) {
-    warn(`${imagePath} is not written to any more: its current state is what it holds now`);
-    return;
-  }
-  const who = writer.command === undefined ? 'another process' : `${writer.command} (process ${writer.pid})`;
-  const consequence = isCurrentLive
-    ? 'its current state is read as it is, and may be inconsistent'
-    : 'its current state cannot be read meanwhile, its snapshots can';
-  warn(`${imagePath} is written to by ${who}: ${consequence}`);
+function lookForWriters({ layers }: OpenImage, locks: string | undefined): ChainWriters {
+  const hasChanged = filesOfLayers(layers).map((file) => !isSettled(file));
+  return new ChainWatch().look(layers, hasChanged, locks);
 }
 
 /**

@@ -3,6 +3,7 @@
 import { warn } from '../common/logging.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import { findState } from '../open-image/find-state.ts';
+import { imageFileOf } from '../open-image/layers.ts';
 import { snapshotsOf } from '../open-image/open-image.ts';
 import { ScratchFiles } from '../open-image/scratch-files.ts';
 import type { StateFiles } from '../open-image/state-files.ts';
@@ -52,14 +53,15 @@ export async function openScratch(served: ServedImage, options: ScratchOptions):
 }
 
 /** @throws Qcow2fsError as `StateFiles.requireReadable`, but with what helps here: a base must not change. */
-function requireReadable({ imagePath }: ServedImage, files: StateFiles, state: number): void {
+function requireReadable({ image, imagePath }: ServedImage, files: StateFiles, state: number): void {
   try {
     files.requireReadable(state);
   } catch (cause) {
-    if (!(cause instanceof Qcow2fsError) || cause.code !== 'BUSY') throw cause;
+    const isOfImage = cause instanceof Qcow2fsError && cause.data.file === imageFileOf(image.layers).path;
+    if (!isOfImage || cause.code !== 'BUSY') throw cause;
     throw new Qcow2fsError(
       'BUSY',
-      `${imagePath} is being written to: a scratch view of its current state cannot be had meanwhile; make one of a snapshot`,
+      `${imagePath} is being written to: its current state cannot be read meanwhile, its snapshots can`,
       { cause },
     );
   }

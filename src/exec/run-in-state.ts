@@ -51,7 +51,7 @@ export async function runInState(
         ownership: OWNERSHIP,
       },
       { wrapper: daemonWrapper(), keys: keys.map((each) => ({ ...each, key: Buffer.from(each.key) })), onMessage },
-    ).catch((error) => throwWithRemedy(imagePath, error));
+    );
     try {
       if (signals.exitCode !== undefined) return signals.exitCode;
       const task = { mountpoint, state, volume, command, isOrdinaryUser: !mayMountDevices() };
@@ -63,13 +63,6 @@ export async function runInState(
     // What is mounted on it was so in other namespaces only.
     fs.rmdirSync(mountpoint);
   }
-}
-
-/** What helps a mount that is only read does not help here. */
-function throwWithRemedy(imagePath: string, error: unknown): never {
-  if (!(error instanceof Qcow2fsError) || error.code !== 'BUSY') throw error;
-  const message = `${imagePath} is being written to: its current state cannot be read meanwhile, its snapshots can`;
-  throw new Qcow2fsError('BUSY', message, { data: error.data, cause: error });
 }
 
 function makeMountpoint(folder: string): string {

@@ -7,6 +7,7 @@ import { isSettled, isUnchanged, type OpenFile } from '../storage/file-storage.t
 import type { ImageStatus } from './image-status.ts';
 import { filesOfLayers, toQcow2File } from './layers.ts';
 import type { OpenImage } from './open-image.ts';
+import { lowerBusy } from './require-quiet.ts';
 
 const CURRENT = 0;
 
@@ -36,6 +37,7 @@ export class ChangeGuard {
    * @throws Qcow2fsError STALE if they are not, or may not be; IO.
    */
   confirm(state: number): boolean {
+    this.#requireLowerQuiet('STALE');
     for (const file of this.#otherFiles) if (!isCertainlyUnchanged(file)) throw changed(file);
     const isImageUnchanged = this.#canBeUnchanged && isUnchangedNow(this.#imageFile);
     if (state === CURRENT) {
@@ -45,11 +47,19 @@ export class ChangeGuard {
     return isImageUnchanged || this.#confirmSnapshot(state - 1);
   }
 
-  /** @throws Qcow2fsError BUSY if the state is the current one and somebody writes to the image. */
+  /** @throws Qcow2fsError BUSY if somebody writes to a file below, or to the image and the state is the current one. */
   requireNotBusy(state: number): void {
+    this.#requireLowerQuiet('BUSY');
     if (state !== CURRENT || !this.#status.isBusy) return;
     const { path } = this.#imageFile;
     throw new Qcow2fsError('BUSY', busyMessage(path), { data: { file: path } });
+  }
+
+  #requireLowerQuiet(code: 'BUSY' | 'STALE'): void {
+    const { busyLowerFile } = this.#status;
+    if (busyLowerFile === 0) return;
+    const { path } = this.#otherFiles[busyLowerFile - 1] ?? this.#imageFile;
+    throw lowerBusy(code, path, this.#imageFile.path);
   }
 
   /** Somebody who writes may keep for himself what the image is to hold: its bytes are no state then. */

@@ -15,7 +15,7 @@ import { ImageStatus } from './image-status.ts';
 import { toQcow2File } from './layers.ts';
 import { closeImage, type ImageHeader, type OpenImage, snapshotsOf } from './open-image.ts';
 import { openUnlockedImage, type UnlockOptions } from './open-unlocked.ts';
-import { requireQuiet, requireUnchanged } from './require-quiet.ts';
+import { requireLowerQuiet, requireQuiet, requireUnchanged } from './require-quiet.ts';
 import { StateFiles } from './state-files.ts';
 import { withSteadyImage } from './steady-image.ts';
 
@@ -26,7 +26,7 @@ export interface DiffOptions extends UnlockOptions {
   readonly isExact: boolean;
   /** Says which volume of `b` each range lies in. */
   readonly hasVolumes: boolean;
-  /** Who writes to the image whose descriptor this is: its current state cannot be told then. */
+  /** Who writes to the file whose descriptor this is. */
   readonly writerOf: (fd: number) => string | undefined;
   readonly onProgress?: (fraction: number) => void;
 }
@@ -60,13 +60,14 @@ interface Compared extends ChangedRanges {
 /**
  * Without `isExact` and `hasVolumes`, it needs neither backing files nor a key.
  * @param a, b as `findState` takes them
- * @throws Qcow2fsError as `diffTables`; with these also as `openUnlockedImage`.
+ * @throws Qcow2fsError as `diffTables`; with these also as `openUnlockedImage` and `requireLowerQuiet`.
  */
 export async function diffStates(imagePath: string, a: string, b: string, options: DiffOptions): Promise<StateDiff> {
   if (!options.isExact && !options.hasVolumes) return diffTables(imagePath, a, b, options.writerOf);
   const image = await openUnlockedImage(imagePath, options);
   try {
     const states = statesOf(image, imagePath, a, b);
+    requireLowerQuiet(image.layers, options.writerOf);
     if (states.includes(CURRENT)) requireQuiet(image.layers[0], options.writerOf);
     return describe(image, states, compareBytes(image, states, options));
   } finally {

@@ -11,6 +11,7 @@ import { ImageStatus } from './image-status.ts';
 import { imageFileOf } from './layers.ts';
 import { closeImage, type OpenImage, snapshotsOf } from './open-image.ts';
 import { openUnlockedImage, type UnlockOptions } from './open-unlocked.ts';
+import { requireLowerQuiet, requireQuiet } from './require-quiet.ts';
 import { ScratchFiles } from './scratch-files.ts';
 import { StateFiles } from './state-files.ts';
 import { stateIdentity } from './state-identity.ts';
@@ -24,7 +25,7 @@ export interface ExportOptions extends UnlockOptions, Omit<ViewExport, 'view' | 
   readonly deltaPath?: string | undefined;
   /** All of the disk, in place of what differs from the current state of the image. */
   readonly isFlat: boolean;
-  /** Who writes to the image whose descriptor this is: its current state cannot be read then. */
+  /** Who writes to the file whose descriptor this is. */
   readonly writerOf: (fd: number) => string | undefined;
 }
 
@@ -43,8 +44,9 @@ export async function exportState(imagePath: string, options: ExportOptions): Pr
   try {
     const state = findState(imagePath, snapshotsOf(image), options.state);
     const files = new StateFiles(image, new ImageStatus(ImageStatus.createMemory()));
-    const writer = writerTo(image, options);
-    if (state === CURRENT && writer !== undefined) throw busy(imagePath, writer);
+    requireLowerQuiet(image.layers, options.writerOf);
+    const writer = options.writerOf(imageFileOf(image.layers).fd);
+    if (state === CURRENT) requireQuiet(image.layers[0], () => writer);
     const base = options.isFlat ? undefined : toOverlayBase(image, files, options.chain, writer);
     const { path, onProgress, signal, deltaPath } = options;
     const exported = await withView(image, files, state, deltaPath, (view) =>
@@ -84,16 +86,4 @@ async function withView<Result>(
   } finally {
     closeDelta(delta);
   }
-}
-
-function writerTo({ layers }: OpenImage, { writerOf }: ExportOptions): string | undefined {
-  return writerOf(imageFileOf(layers).fd);
-}
-
-function busy(imagePath: string, writer: string): Qcow2fsError {
-  return new Qcow2fsError(
-    'BUSY',
-    `${imagePath} is written to by ${writer}: its current state cannot be read meanwhile, its snapshots can`,
-    { data: { file: imagePath } },
-  );
 }

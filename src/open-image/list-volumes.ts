@@ -6,9 +6,10 @@ import { Qcow2fsError } from '../errors.ts';
 import { describeVolumes, type VolumesDescription, withoutVolumes } from './describe-volumes.ts';
 import { findState, stateIdOf, stateNamesOf } from './find-state.ts';
 import { ImageStatus } from './image-status.ts';
+import { filesOfLayers } from './layers.ts';
 import { closeImage, type OpenImage, snapshotsOf } from './open-image.ts';
 import { openUnlockedImage, type UnlockOptions } from './open-unlocked.ts';
-import { requireQuiet } from './require-quiet.ts';
+import { requireLowerQuiet, requireQuiet } from './require-quiet.ts';
 import { StateFiles } from './state-files.ts';
 
 const CURRENT = 0;
@@ -29,7 +30,7 @@ export interface VolumesOfImage {
 export interface ListVolumesOptions extends UnlockOptions {
   /** One state only, as `findState` takes it. */
   readonly state: string | undefined;
-  /** Who writes to the image whose descriptor this is: its current state cannot be read then. */
+  /** Who writes to the file whose descriptor this is. */
   readonly writerOf: (fd: number) => string | undefined;
 }
 
@@ -75,11 +76,12 @@ export async function listVolumes(imagePath: string, options: ListVolumesOptions
 /** Gives the volumes of a state; throws if they cannot be told. */
 function openStates(image: OpenImage, { writerOf }: ListVolumesOptions): (state: number) => VolumesDescription {
   const files = new StateFiles(image, new ImageStatus(ImageStatus.createMemory()));
-  const file = image.layers[0]?.file;
-  const writer = file === undefined ? undefined : writerOf(file.fd);
+  const writers = new Map(filesOfLayers(image.layers).map(({ fd }) => [fd, writerOf(fd)]));
+  const writerOfNow = (fd: number) => writers.get(fd);
   const share = shareAlike();
   return (state) => {
-    if (state === CURRENT) requireQuiet(image.layers[0], () => writer);
+    requireLowerQuiet(image.layers, writerOfNow);
+    if (state === CURRENT) requireQuiet(image.layers[0], writerOfNow);
     return share(describeVolumes(files.listVolumes(state)));
   };
 }

@@ -24,7 +24,7 @@ import {
 } from './layers.ts';
 import { type MapEntry, MapList } from './map-list.ts';
 import { type ImageHeader, snapshotsOf } from './open-image.ts';
-import { requireQuiet, requireUnchanged } from './require-quiet.ts';
+import { requireLowerQuiet, requireQuiet, requireUnchanged } from './require-quiet.ts';
 import { withSteadyImage } from './steady-image.ts';
 
 const CURRENT = 0;
@@ -32,7 +32,7 @@ const SLICE_CACHE_BYTES = 4 * 1024 * 1024;
 
 export interface MapOptions {
   readonly chain: ChainOptions;
-  /** Who writes to the image whose descriptor this is: its current state cannot be told then. */
+  /** Who writes to the file whose descriptor this is. */
   readonly writerOf: (fd: number) => string | undefined;
 }
 
@@ -45,7 +45,7 @@ export interface StateMap {
 
 /**
  * @param state as `findState` takes it
- * @throws Qcow2fsError as `withSteadyImage`, `findState`, `openBackingChain` and `requireQuiet`.
+ * @throws Qcow2fsError as `withSteadyImage`, `findState`, `openBackingChain`, `requireLowerQuiet` and `requireQuiet`.
  */
 export function mapState(imagePath: string, state: string, { chain, writerOf }: MapOptions): StateMap {
   return withSteadyImage(imagePath, (header, file) => {
@@ -56,6 +56,7 @@ export function mapState(imagePath: string, state: string, { chain, writerOf }: 
       refuseUnsupportedLayers(layers.slice(0, 1));
       openBackingChain(layers, chain);
       refuseUnsupportedLayers(layers.slice(1));
+      requireLowerQuiet(layers, writerOf);
       if (number === CURRENT) requireQuiet(layers[0], writerOf);
       const map = new LayerWalk(sourcesOf(layers, header, number), isBackingLeftOut(layers)).walk();
       // The liveness of a snapshot tells what its own file may have become.

@@ -15,7 +15,7 @@ import { runCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 
 const MIB = 1024 * 1024;
-const AT_REST = { isBeingWritten: false, writerCount: 0 };
+const AT_REST = { isBeingWritten: false, writerCount: 0, lowerWriterCount: 0 };
 const WRITTEN_TO = { isBeingWritten: true, writerCount: 1 };
 
 interface Opening {
@@ -27,7 +27,7 @@ interface Followed {
   readonly path: string;
   readonly first: Opening;
   /** Opens the image anew. */
-  next(before: Opening, writing?: typeof AT_REST): Promise<Opening>;
+  next(before: Opening, writing?: Partial<typeof AT_REST>): Promise<Opening>;
 }
 
 async function withFollowed(body: (followed: Followed) => Promise<void>): Promise<void> {
@@ -45,9 +45,9 @@ async function withFollowed(body: (followed: Followed) => Promise<void>): Promis
     try {
       const image = await open();
       const first = { image, contents: firstBlocks(image, AT_REST) };
-      const next = async (before: Opening, writing = AT_REST) => {
+      const next = async (before: Opening, writing: Partial<typeof AT_REST> = {}) => {
         const now = await open();
-        return { image: now, contents: nextBlocks(before.contents, before.image, now, writing) };
+        return { image: now, contents: nextBlocks(before.contents, before.image, now, { ...AT_REST, ...writing }) };
       };
       await body({ path, first, next });
     } finally {

@@ -1,0 +1,48 @@
+/** Tells who writes to an image, and to the files that it stands on. */
+
+import { filesOfLayers, type Layer } from '../open-image/layers.ts';
+import { type Writer, WriterWatch } from './writer-watch.ts';
+
+/** Who writes to a file below an image. */
+export interface LowerWriter {
+  readonly path: string;
+  /** Its place in `filesOfLayers`. */
+  readonly index: number;
+  readonly writer: Writer;
+}
+
+/** Plain data. */
+export interface ChainWriters {
+  /** Of the image and its data file: the current state cannot be read. */
+  readonly writer: Writer | undefined;
+  /** Of the first file below that has one: no state can be read. */
+  readonly lowerWriter: LowerWriter | undefined;
+}
+
+export class ChainWatch {
+  /** By the identity of the file. */
+  #watches = new Map<string, WriterWatch>();
+
+  /**
+   * The writers of this moment; `layers` are open. `hasChanged`, for each of `filesOfLayers`: since the last look. `locks` is the list of
+   * a moment ago; it is not good enough for a file that has changed since, or of which nothing tells whether it has.
+   */
+  look(layers: readonly Layer[], hasChanged: readonly boolean[], locks: string | undefined): ChainWriters {
+    const known = this.#watches;
+    this.#watches = new Map();
+    const files = filesOfLayers(layers);
+    const writers = files.map(({ fd, identity, isBlockDevice }, index) => {
+      const watch = known.get(identity) ?? new WriterWatch(fd);
+      this.#watches.set(identity, watch);
+      const isListYoung = hasChanged[index] !== true && !(index === 0 && isBlockDevice);
+      return watch.look(hasChanged[index] === true, isListYoung ? locks : undefined);
+    });
+    const ownCount = filesOfLayers(layers.slice(0, 1)).length;
+    const index = writers.findIndex((each, place) => place >= ownCount && each !== undefined);
+    const [file, writer] = [files[index], writers[index]];
+    return {
+      writer: writers.slice(0, ownCount).find((each) => each !== undefined),
+      lowerWriter: file === undefined || writer === undefined ? undefined : { path: file.path, index, writer },
+    };
+  }
+}
