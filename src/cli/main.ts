@@ -14,7 +14,7 @@ const log = createLogger('cli');
 // `qcow2fs list IMAGE | head` closes our stdout early: that is no failure of ours, and the command goes on to its end.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') return;
-  warn(`cannot write to standard output: ${error.message}`);
+  warn(`cannot write to standard output: ${messageOf(error)}`);
   process.exitCode = FAILED;
 });
 

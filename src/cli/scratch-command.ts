@@ -2,7 +2,8 @@
 
 import path from 'node:path';
 import { type Command, Option } from 'commander';
-import { type ScratchOptions, TRANSPORT_CHOICES } from '../daemon/mount-options.ts';
+import { deltaPathOf, type ScratchOptions, TRANSPORT_CHOICES } from '../daemon/mount-options.ts';
+import { requireDifferentFiles } from '../daemon/require-different-files.ts';
 import { mountInBackground, mountInForeground } from '../daemon/start-daemon.ts';
 import { Qcow2fsError } from '../errors.ts';
 import { addChainOptions, append } from './chain-options.ts';
@@ -73,21 +74,13 @@ function toScratchOptions(state: string, { delta, maxDelta, exportPath, logFile,
   if (isFlat && exportPath === undefined) throw new Qcow2fsError('USAGE', '--flat is about the file of --export');
   const deltaFile = delta === undefined ? undefined : path.resolve(delta);
   const exportFile = exportPath === undefined ? undefined : path.resolve(exportPath);
-  requireDifferent({ '--delta': deltaFile, '--export': exportFile, '--log-file': logFile && path.resolve(logFile) });
-  return {
+  const options = {
     state,
     maxDeltaBytes: parseSize(maxDelta, '--max-delta'),
     ...(deltaFile === undefined ? {} : { deltaPath: deltaFile }),
     ...(exportFile === undefined ? {} : { export: { path: exportFile, isFlat } }),
   };
-}
-
-/** A line of the log at its end would damage a delta. */
-function requireDifferent(files: Readonly<Record<string, string | undefined>>): void {
-  const given = Object.entries(files).filter(([, file]) => file !== undefined);
-  for (const [option, file] of given) {
-    const [other] = given.find(([each, otherFile]) => each !== option && otherFile === file) ?? [];
-    if (other === undefined) continue;
-    throw new Qcow2fsError('USAGE', `${option} and ${other} are both ${file}: name two files`);
-  }
+  const deltaOption = deltaFile === undefined ? 'the delta of --export' : '--delta';
+  requireDifferentFiles({ [deltaOption]: deltaPathOf(options), '--export': exportFile, '--log-file': logFile });
+  return options;
 }

@@ -2,6 +2,7 @@
 
 import { createRequire } from 'node:module';
 import { getSystemErrorName } from 'node:util';
+import { toSystemCode } from '../errors.ts';
 
 /** The part of the package that is used: this program is built without it too. */
 export interface Koffi {
@@ -34,5 +35,5 @@ export function loadKoffi(): Koffi | undefined {
 /** Why the last call failed: its errno, negative as in system errors of Node.js, and the name of it, such as `ENOENT`. */
 export function lastError(koffi: Koffi): { readonly errno: number; readonly code: string } {
   const errno = -koffi.errno();
-  return { errno, code: getSystemErrorName(errno) };
+  return { errno, code: toSystemCode(getSystemErrorName(errno)) };
 }

@@ -98,10 +98,7 @@ function isUnchangedNow(file: OpenFile): boolean {
   try {
     return isUnchanged(file);
   } catch (cause) {
-    throw new Qcow2fsError('STALE', `${file.path} cannot be looked at any more: ${messageOf(cause)}`, {
-      data: { file: file.path },
-      cause,
-    });
+    throw new Qcow2fsError('STALE', messageOf(cause), { data: { file: file.path }, cause });
   }
 }
 

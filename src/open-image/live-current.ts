@@ -3,13 +3,12 @@
  * after a power failure at best. Tables and data of different moments meet in it, so nothing of it is kept.
  */
 
-import fs from 'node:fs';
 import { createSharedBlockMemory, type SharedBlockMemory } from '../common/shared-block-cache.ts';
 import type { Disk, Extent } from '../disk/disk.ts';
 import type { VolumeKey } from '../luks/volume-key.ts';
 import { openQcow2 } from '../qcow2/open-qcow2.ts';
 import { Qcow2Image } from '../qcow2/qcow2-image.ts';
-import { FileStorage, type OpenFile } from '../storage/file-storage.ts';
+import { FileStorage, type OpenFile, statOf } from '../storage/file-storage.ts';
 import type { MissingRanges } from '../storage/missing-ranges.ts';
 import type { Layer } from './layers.ts';
 
@@ -90,11 +89,11 @@ export class LiveCurrentDisk implements Disk {
   }
 }
 
-function stampsOf({ fd }: OpenFile): string {
-  const { size, mtimeMs, ctimeMs } = fs.fstatSync(fd);
+function stampsOf(file: OpenFile): string {
+  const { size, mtimeMs, ctimeMs } = statOf(file);
   return `${size} ${mtimeMs} ${ctimeMs}`;
 }
 
-function sizeOf({ fd, isBlockDevice, sizeBytes }: OpenFile): number {
-  return isBlockDevice ? sizeBytes : fs.fstatSync(fd).size;
+function sizeOf(file: OpenFile): number {
+  return file.isBlockDevice ? file.sizeBytes : statOf(file).size;
 }

@@ -1,6 +1,7 @@
 /** Reads and writes the file of a delta, whatever it holds. */
 
 import fs from 'node:fs';
+import { fileSizeLimitHint } from '../common/file-size-limit.ts';
 import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
 import type { DeltaMemory } from './delta-memory.ts';
 
@@ -69,12 +70,18 @@ function writeSome(file: DeltaFile, source: Buffer, sourceOffset: number, length
   try {
     return fs.writeSync(file.fd, source, sourceOffset, length, position);
   } catch (cause) {
-    throw writeError(file, position, cause);
+    throw writeError(file, position, length, cause);
   }
 }
 
-function writeError(file: DeltaFile, position: number, cause: unknown): Qcow2fsError {
+function writeError(file: DeltaFile, position: number, length: number, cause: unknown): Qcow2fsError {
   const code = systemCodeOf(cause);
+  // A file that is there already was made without the limit.
+  const hint = code === 'EFBIG' ? fileSizeLimitHint(position + length) : undefined;
+  if (hint !== undefined) {
+    const message = `${file.name} cannot be written to its end, as ${hint}`;
+    return new Qcow2fsError('NO_SPACE', message, { data: { systemCode: 'EFBIG' }, cause });
+  }
   if (code !== undefined && FULL_CODES.includes(code)) {
     return new Qcow2fsError(
       'NO_SPACE',

@@ -3,6 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
+import { fileSizeLimitHint } from '../common/file-size-limit.ts';
 import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
 import { closeOnError } from './close-on-error.ts';
 import { readFile, writeFile } from './delta-file.ts';
@@ -90,8 +91,8 @@ function create(filePath: string, origin: DeltaOrigin): KeptFile {
 }
 
 /**
- * Gives the file its full size at once: a file system that cannot have a file of this size says so here, and not in the
- * middle of the work.
+ * Gives the file its full size at once: a file system that cannot have a file of this size, or a process that may not, says so
+ * here, and not in the middle of the work.
  * @throws Qcow2fsError UNSUPPORTED, NO_SPACE or IO.
  */
 export function extendFile(file: { readonly fd: number; readonly name: string }, sizeBytes: number): void {
@@ -101,11 +102,14 @@ export function extendFile(file: { readonly fd: number; readonly name: string },
     if (systemCodeOf(cause) !== 'EFBIG') {
       throw new Qcow2fsError('IO', `${file.name} cannot have ${sizeBytes} bytes: ${messageOf(cause)}`, { cause });
     }
+    const what = `${file.name} would be a sparse file of ${sizeBytes} bytes, as large as the disk`;
+    const options = { data: { sizeBytes }, cause };
+    const hint = fileSizeLimitHint(sizeBytes);
+    if (hint !== undefined) throw new Qcow2fsError('NO_SPACE', `${what}, but ${hint}`, options);
     throw new Qcow2fsError(
       'UNSUPPORTED',
-      `${file.name} would be a sparse file of ${sizeBytes} bytes, as large as the disk, which its file system cannot have ` +
-        '(ext4 ends at 16 TiB): choose a folder on XFS, Btrfs or tmpfs',
-      { data: { sizeBytes }, cause },
+      `${what}, which its file system cannot have (ext4 ends at 16 TiB): choose a folder on XFS, Btrfs or tmpfs`,
+      options,
     );
   }
 }

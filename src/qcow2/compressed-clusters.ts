@@ -35,7 +35,8 @@ export class CompressedClusters {
    * Reads `length` bytes from byte `within` of the cluster whose compressed data starts at `hostOffset` and has
    * `storedBytes` bytes at most.
    * What is missing of the data is never taken for zeros: with them, an inflater makes garbage of the cluster.
-   * @throws Qcow2fsError PAST_END or DAMAGED when the data does not inflate to a cluster; IO.
+   * @throws Qcow2fsError PAST_END or DAMAGED when the data does not inflate to a cluster; UNSUPPORTED when nothing here can
+   * decompress it; IO.
    */
   read(
     hostOffset: number,
@@ -64,6 +65,12 @@ export class CompressedClusters {
     try {
       return this.#decompress(stored.subarray(0, count), clusterBytes);
     } catch (cause) {
+      if (cause instanceof Qcow2fsError && cause.code !== 'DAMAGED') {
+        throw new Qcow2fsError(cause.code, `${storage.name}: ${cause.message}`, {
+          data: { file: storage.name },
+          cause,
+        });
+      }
       if (isCut) throw pastEnd(storage, hostOffset, storedBytes, what);
       throw new Qcow2fsError(
         'DAMAGED',

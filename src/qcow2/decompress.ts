@@ -1,15 +1,17 @@
 /** Decompressors for compressed clusters: raw deflate and zstd, both synchronous. */
 
 import zlib from 'node:zlib';
-import { Qcow2fsError } from '../errors.ts';
+import { messageOf, Qcow2fsError } from '../errors.ts';
 import { type DecompressFrame, loadLibraryZstd } from './library-zstd.ts';
 import { inflateFirstCluster } from './overlong-deflate.ts';
+import { loadWasmZstd } from './wasm-zstd.ts';
 import { skippableFrameBytes, zstdFrameBytes } from './wire/zstd-frame.ts';
 
 /**
  * Inflates the data of one cluster. `stored` may have bytes behind the compressed stream: the descriptor counts whole
  * sectors. Returns exactly `clusterBytes` bytes.
- * @throws Error of any kind when the data does not give a whole cluster; zstd also when it gives more.
+ * @throws Error of any kind when the data does not give a whole cluster; zstd also when it gives more. A Qcow2fsError of another
+ * code than DAMAGED says nothing about the data.
  */
 export type Decompress = (stored: Buffer, clusterBytes: number) => Buffer;
 
@@ -60,26 +62,33 @@ export function decompressZstdCluster(stored: Buffer, clusterBytes: number): Buf
   );
 }
 
-/** What is there in any case. */
-export const ownZstd = await loadZstd();
-
 let fastestZstd: DecompressFrame | undefined;
 
-/** koffi is not loaded before the first frame, and by most threads never. */
+/** Nothing of it is loaded before the first frame, and by most threads never. */
 function decompressZstdFrame(frame: Buffer, maxBytes: number): Buffer {
-  fastestZstd ??= loadLibraryZstd() ?? ownZstd;
+  fastestZstd ??= loadLibraryZstd() ?? loadOwnZstd();
   return fastestZstd(frame, maxBytes);
 }
 
-/** Node.js has zstd from 22.15 on; before that, the reference library compiled to WebAssembly does it. */
-async function loadZstd(): Promise<DecompressFrame> {
+/**
+ * Node.js has zstd from 22.15 on; before that, the reference library compiled to WebAssembly does it.
+ * @throws Qcow2fsError UNSUPPORTED, which may go away: the limits of a process can be changed while it runs.
+ */
+export function loadOwnZstd(): DecompressFrame {
   if ('zstdDecompressSync' in zlib) {
     const builtIn = zlib.zstdDecompressSync as (frame: Buffer, options: { maxOutputLength: number }) => Buffer;
     return (frame, maxBytes) => builtIn(frame, { maxOutputLength: maxBytes });
   }
-  const { default: zstd } = await import('@foxglove/wasm-zstd');
-  await zstd.isLoaded;
-  return (frame, maxBytes) => zstd.decompress(frame, maxBytes);
+  try {
+    return loadWasmZstd();
+  } catch (cause) {
+    throw new Qcow2fsError(
+      'UNSUPPORTED',
+      `its clusters are compressed with zstd, which nothing can decompress here (${messageOf(cause)}): raise the limit on ` +
+        'the address space (ulimit -v), or install libzstd1 and the npm package koffi',
+      { cause },
+    );
+  }
 }
 
 function requireWholeCluster(cluster: Buffer, clusterBytes: number): Buffer {

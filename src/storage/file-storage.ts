@@ -3,7 +3,7 @@
 import fs from 'node:fs';
 import { notUtf8Hint } from '../common/names.ts';
 import { hasStamps, readFile } from '../common/system-calls.ts';
-import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
+import { messageOf, Qcow2fsError, systemCodeOf, systemTextOf } from '../errors.ts';
 import type { Storage } from './storage.ts';
 
 /** An open file as plain data. File descriptors belong to the process, so a worker thread can use it as it is. */
@@ -60,7 +60,7 @@ export function openFile(path: string, openPath = path): OpenFile {
     };
   } catch (error) {
     fs.closeSync(fd);
-    throw error;
+    throw error instanceof Qcow2fsError ? error : openError(path, error);
   }
 }
 
@@ -69,9 +69,26 @@ export function fileIdentity({ dev, ino }: Pick<fs.Stats, 'dev' | 'ino'>): strin
   return `${dev}:${ino}`;
 }
 
-/** True while size, mtime and ctime are those of `openFile`. A block device has no such sign and counts as unchanged. */
+/**
+ * True while size, mtime and ctime are those of `openFile`. A block device has no such sign and counts as unchanged.
+ * @throws Qcow2fsError IO for a file on a server that forgot it.
+ */
 export function isUnchanged(file: OpenFile): boolean {
-  return file.isBlockDevice || hasStamps(file.fd, file);
+  if (file.isBlockDevice) return true;
+  try {
+    return hasStamps(file.fd, file);
+  } catch (cause) {
+    throw lookError(file, cause);
+  }
+}
+
+/** What the file is now. @throws Qcow2fsError as `isUnchanged`. */
+export function statOf(file: OpenFile): fs.Stats {
+  try {
+    return fs.fstatSync(file.fd);
+  } catch (cause) {
+    throw lookError(file, cause);
+  }
 }
 
 /** Time stamps come from a clock that ticks every 1 to 10 ms (CONFIG_HZ); this is several ticks. */
@@ -139,7 +156,15 @@ function openError(path: string, cause: unknown): Qcow2fsError {
       cause,
     });
   }
-  return new Qcow2fsError('IO', `${path}: cannot be opened: ${messageOf(cause)}`, { data, cause });
+  // The path in it may be one of /proc, by which the file was found.
+  return new Qcow2fsError('IO', `${path}: cannot be opened: ${systemTextOf(cause)}`, { data, cause });
+}
+
+function lookError({ path }: OpenFile, cause: unknown): Qcow2fsError {
+  return new Qcow2fsError('IO', `${path} cannot be looked at any more: ${systemTextOf(cause)}`, {
+    data: { file: path },
+    cause,
+  });
 }
 
 /** Node has no BLKGETSIZE64; sysfs has the size in 512-byte sectors. Device numbers: makedev(3). */

@@ -1,13 +1,14 @@
 /** A file that is being made: there is none of its name before, and none again if it does not become whole. */
 
 import fs from 'node:fs';
+import { fileSizeLimitHint } from '../common/file-size-limit.ts';
 import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
 import { fileIdentity } from './file-storage.ts';
 
 /** For its owner alone: what is written may be less public where it comes from. */
 const MODE = 0o600;
-/** The file system is full, the user's share of it is, or it has no files of that size. */
-const NO_SPACE_CODES = ['ENOSPC', 'EDQUOT', 'EFBIG'];
+/** The file system is full, or the user's share of it is. */
+const FULL_CODES = ['ENOSPC', 'EDQUOT'];
 
 export class NewFile {
   readonly path: string;
@@ -53,7 +54,9 @@ export class NewFile {
         done += fs.writeSync(this.#fd, source, sourceOffset + done, length - done, position + done);
       }
     } catch (cause) {
-      throw toError(this.path, cause, `cannot be written at offset ${position + done}`);
+      const what = `cannot be written at offset ${position + done}`;
+      if (systemCodeOf(cause) === 'EFBIG') throw tooLarge(this.path, cause, what, position + length);
+      throw toError(this.path, cause, what);
     }
   }
 
@@ -93,10 +96,16 @@ export class NewFile {
   }
 }
 
+function tooLarge(path: string, cause: unknown, what: string, sizeBytes: number): Qcow2fsError {
+  const why =
+    fileSizeLimitHint(sizeBytes) ?? `its file system has no files of ${sizeBytes} bytes: write to another file system`;
+  return new Qcow2fsError('NO_SPACE', `${path} ${what}: ${why}`, { data: { file: path }, cause });
+}
+
 function toError(path: string, cause: unknown, what: string): Qcow2fsError {
   const code = systemCodeOf(cause) ?? '';
   const data = { file: path };
-  if (!NO_SPACE_CODES.includes(code)) {
+  if (!FULL_CODES.includes(code)) {
     return new Qcow2fsError('IO', `${path} ${what}: ${messageOf(cause)}`, { data, cause });
   }
   const remedy = 'make room there, or write to another file system';

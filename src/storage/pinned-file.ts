@@ -4,9 +4,8 @@
  */
 
 import fs from 'node:fs';
-import util from 'node:util';
 import { notUtf8Hint } from '../common/names.ts';
-import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
+import { Qcow2fsError, systemCodeOf, systemTextOf } from '../errors.ts';
 import { fileIdentity } from './file-storage.ts';
 
 export interface PinnedFile {
@@ -225,16 +224,10 @@ function pinError(name: string, cause: unknown): Qcow2fsError {
       cause,
     });
   }
+  // The path in it is one of /proc.
   return new Qcow2fsError('IO', `${name}: cannot be opened: ${systemTextOf(cause)}`, { data, cause });
 }
 
 function nameError(name: string, code: string, what: string): Qcow2fsError {
   return pinError(name, Object.assign(new Error(what), { code }));
-}
-
-/** Without the path, which is one of /proc. */
-function systemTextOf(cause: unknown): string {
-  const errno = cause instanceof Error && 'errno' in cause ? Number(cause.errno) : 0;
-  const [code, text] = util.getSystemErrorMap().get(errno) ?? [];
-  return text === undefined ? messageOf(cause) : `${code}: ${text}`;
 }

@@ -139,6 +139,17 @@ describe('export', () => {
       }
     }));
 
+  test('ulimit -f that is lower than the file is named', () =>
+    withImage((image, folder) => {
+      const file = `${folder}/export.qcow2`;
+      const args = ['--fsize=1048576', QCOW2FS, 'export', '--flat', image, 'monday', file];
+      expectRefusal(
+        tryCommand('prlimit', args),
+        /export\.qcow2 cannot be written at offset \d+: this process may write files of 1048576 bytes at most: raise that limit \(ulimit -f\)\n$/,
+      );
+      expect(fs.existsSync(file)).toBe(false);
+    }));
+
   test('an encrypted image has no overlay, and a flat copy that is plain', () =>
     withTemporaryFolder((folder) => {
       const image = { path: `${folder}/disk.qcow2`, passphrase: 'correct horse', sizeBytes: 4 * MIB };

@@ -3,8 +3,10 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { FileStorage, openFile } from '../../src/storage/file-storage.ts';
 import { daemonOf, waitUntil } from '../daemon/mounting.ts';
 import { createImage, createSnapshot } from '../oracle/qemu.ts';
+import { catchError } from '../support/catch-error.ts';
 import { runCommand, tryCommand } from '../support/run-command.ts';
 import {
   currentDisk,
@@ -70,6 +72,24 @@ describe('open files fail with ESTALE and the tree is that of the other image, w
     }),
   );
 });
+
+test('what this program itself reads of a file that is stale is told with the name of the error', () =>
+  withLiveMount(async (live) => {
+    const disk = currentDisk(live.mountpoint);
+    const file = openFile(disk);
+    try {
+      const storage = new FileStorage(file);
+      expect(storage.readUpTo(Buffer.alloc(1), 0, 1, 0)).toBe(1);
+      fs.renameSync(makeOther(live), live.image);
+      await expectFollowed(live);
+      expect(catchError(() => storage.readUpTo(Buffer.alloc(1), 0, 1, FAR))).toMatchObject({
+        code: 'IO',
+        message: `${disk}: reading 1 bytes at ${FAR} failed: ESTALE: stale file handle, read`,
+      });
+    } finally {
+      fs.closeSync(file.fd);
+    }
+  }));
 
 describe('what was shown stays, the log says why in one line, and the tree follows again, when the image', () => {
   interface Loss {

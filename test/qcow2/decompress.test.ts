@@ -1,6 +1,6 @@
 import zlib from 'node:zlib';
 import { describe, expect, test } from 'vitest';
-import { decompressZstdCluster, ownZstd } from '../../src/qcow2/decompress.ts';
+import { decompressZstdCluster, loadOwnZstd } from '../../src/qcow2/decompress.ts';
 import { loadLibraryZstd } from '../../src/qcow2/library-zstd.ts';
 import { zstdFrameBytes } from '../../src/qcow2/wire/zstd-frame.ts';
 
@@ -57,12 +57,12 @@ test('a wrong checksum is an error', () => {
 });
 
 describe.each([
-  ['that Node.js or the package brings', ownZstd],
+  ['that Node.js or the package brings', loadOwnZstd()],
   // Not called where Node.js has one.
   [
     'that is installed',
     'zstdDecompressSync' in zlib
-      ? ownZstd
+      ? loadOwnZstd()
       : (loadLibraryZstd() ?? (() => expect.unreachable('libzstd.so.1 or koffi is not installed'))),
   ],
 ])('the zstd %s', (_, decompress) => {

@@ -195,6 +195,64 @@ test('states are named as everywhere, and what cannot be mounted is said in one 
     expect(fs.readdirSync(mountpoint)).toEqual([]);
   }));
 
+test('one file by several names is not written to for two reasons', () =>
+  withScratchPlace(async (place) => {
+    const { folder, image, mountpoint } = place;
+    const file = (name: string) => path.join(folder, name);
+    const delta = file('delta');
+    place.mount(['--delta', delta]);
+    await place.unmount();
+    const before = fs.readFileSync(delta);
+    fs.symlinkSync('delta', file('symlink'));
+    fs.linkSync(delta, file('hard link'));
+    fs.symlinkSync(folder, file('folder'));
+    fs.symlinkSync(`${folder}/folder/new`, file('to new'));
+    fs.symlinkSync(`folder/../${path.basename(folder)}/new`, file('to new, relative'));
+    const [DELTA, LOG, EXPORT] = ['--delta', '--log-file', '--export'] as const;
+    const attempts: readonly (readonly [options: readonly string[], message: string])[] = [
+      [[DELTA, delta, LOG, file('symlink')], `--delta ${delta} and --log-file ${file('symlink')} are one file`],
+      [[DELTA, file('symlink'), LOG, delta], `--delta ${file('symlink')} and --log-file ${delta} are one file`],
+      [[DELTA, delta, LOG, file('hard link')], `--delta ${delta} and --log-file ${file('hard link')} are one file`],
+      [[DELTA, delta, EXPORT, file('hard link')], `--delta ${delta} and --export ${file('hard link')} are one file`],
+      [
+        [DELTA, delta, LOG, file('folder/delta')],
+        `--delta ${delta} and --log-file ${file('folder/delta')} are one file`,
+      ],
+      [
+        [DELTA, file('new'), LOG, file('folder/new')],
+        `--delta ${file('new')} and --log-file ${file('folder/new')} are one file`,
+      ],
+      [
+        [DELTA, file('new'), LOG, file('to new')],
+        `--delta ${file('new')} and --log-file ${file('to new')} are one file`,
+      ],
+      [
+        [EXPORT, file('new'), LOG, file('to new, relative')],
+        `--export ${file('new')} and --log-file ${file('to new, relative')} are one file`,
+      ],
+      [
+        [DELTA, file('new'), EXPORT, file('folder/new')],
+        `--delta ${file('new')} and --export ${file('folder/new')} are one file`,
+      ],
+      [
+        [EXPORT, file('new'), LOG, file('new.delta')],
+        `the delta of --export and --log-file are both ${file('new.delta')}`,
+      ],
+    ];
+    for (const [options, message] of attempts) {
+      const result = tryCommand(QCOW2FS, ['scratch', ...options, image, 'monday', mountpoint]);
+      expect(result).toEqual({ status: 2, stdout: '', stderr: `qcow2fs: ${message}: name two files\n` });
+    }
+    expect(fs.readFileSync(delta).equals(before)).toBe(true);
+    expect(fs.existsSync(file('new'))).toBe(false);
+    // Files of one name in two folders are two.
+    fs.mkdirSync(file('other'));
+    expect(
+      tryCommand(QCOW2FS, ['scratch', DELTA, delta, LOG, file('other/delta'), image, 'monday', mountpoint]),
+    ).toEqual({ status: 0, stdout: '', stderr: '' });
+    await place.unmount();
+  }));
+
 test('in the foreground, it ends with the mount', () =>
   withScratchPlace(async (place) => {
     const child = spawn(QCOW2FS, ['scratch', '-f', '-o', 'ro,rw,noatime', place.image, 'monday', place.mountpoint]);

@@ -1,6 +1,13 @@
 import fs from 'node:fs';
 import { expect, test } from 'vitest';
-import { FileStorage, isSettled, isUnchanged, type OpenFile, openFile } from '../../src/storage/file-storage.ts';
+import {
+  FileStorage,
+  isSettled,
+  isUnchanged,
+  type OpenFile,
+  openFile,
+  statOf,
+} from '../../src/storage/file-storage.ts';
 import { readExactly } from '../../src/storage/storage.ts';
 import { catchError } from '../support/catch-error.ts';
 import { runCommand } from '../support/run-command.ts';
@@ -95,4 +102,25 @@ test('the size of a block device is known', () =>
     } finally {
       runCommand('losetup', ['--detach', device]);
     }
+  }));
+
+test('a file that is found by another path is named by its own', () =>
+  withTemporaryFolder((folder) => {
+    // A name below a file.
+    fs.writeFileSync(`${folder}/f`, '');
+    const error = catchError(() => openFile('a.qcow2', `${folder}/f/x`));
+    expect(error).toMatchObject({ code: 'IO', message: 'a.qcow2: cannot be opened: ENOTDIR: not a directory' });
+    expect((error.cause as Error).message).toContain(`${folder}/f/x`);
+  }));
+
+test('a file that cannot be looked at any more is named', () =>
+  withTemporaryFolder((folder) => {
+    fs.writeFileSync(`${folder}/f`, '');
+    const file = openFile(`${folder}/f`);
+    fs.closeSync(file.fd);
+    // No file has this descriptor.
+    const lost = { ...file, fd: 2 ** 30 };
+    const message = `${folder}/f cannot be looked at any more: EBADF: bad file descriptor`;
+    expect(catchError(() => isUnchanged(lost))).toMatchObject({ code: 'IO', message });
+    expect(catchError(() => statOf(lost))).toMatchObject({ code: 'IO', message });
   }));
