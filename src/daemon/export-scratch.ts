@@ -23,17 +23,9 @@ export function requireExportable(served: ServedImage, options: DaemonOptions): 
   const { scratch, chain } = options;
   if (scratch?.export === undefined) return;
   const { path: target, isFlat } = scratch.export;
-  const refuse = (reason: string) => new Qcow2fsError('IO', `${target} ${reason}`, { data: { file: target } });
-  if (fs.lstatSync(target, { throwIfNoEntry: false }) !== undefined) {
-    throw refuse('is there already, and nothing is overwritten: choose another name');
-  }
-  try {
-    fs.accessSync(path.dirname(target), fs.constants.W_OK);
-  } catch (cause) {
-    throw refuse(`cannot be made: ${messageOf(cause)}`);
-  }
+  requireNew(target);
   const delta = deltaPathOf(scratch);
-  if (scratch.deltaPath === undefined && delta !== undefined && fs.existsSync(delta)) {
+  if (scratch.deltaPath === undefined && delta !== undefined && isThere(delta)) {
     throw new Qcow2fsError(
       'REFUSED',
       `${delta} has changes that were not exported: \`--delta ${delta}\` goes on with them`,
@@ -43,6 +35,24 @@ export function requireExportable(served: ServedImage, options: DaemonOptions): 
     );
   }
   if (!isFlat) toOverlayBase(served.image, stateFilesOf(served), chain, undefined);
+}
+
+function requireNew(target: string): void {
+  const refuse = (reason: string, cause?: unknown) =>
+    new Qcow2fsError('IO', `${target} ${reason}`, { data: { file: target }, cause });
+  let isTaken: boolean;
+  try {
+    isTaken = isThere(target);
+    if (!isTaken) fs.accessSync(path.dirname(target), fs.constants.W_OK);
+  } catch (cause) {
+    throw refuse(`cannot be made: ${messageOf(cause)}`, cause);
+  }
+  if (isTaken) throw refuse('is there already, and nothing is overwritten: choose another name');
+}
+
+/** Also a symlink to nothing. @throws what lstat(2) says of a name that cannot be looked at. */
+function isThere(name: string): boolean {
+  return fs.lstatSync(name, { throwIfNoEntry: false }) !== undefined;
 }
 
 /** Returns the exit code of the process. What fails, also by `signal`, is told in the log, with where the changes are. */
