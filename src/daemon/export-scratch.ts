@@ -38,21 +38,28 @@ export function requireExportable(served: ServedImage, options: DaemonOptions): 
 }
 
 function requireNew(target: string): void {
-  const refuse = (reason: string, cause?: unknown) =>
-    new Qcow2fsError('IO', `${target} ${reason}`, { data: { file: target }, cause });
-  let isTaken: boolean;
-  try {
-    isTaken = isThere(target);
-    if (!isTaken) fs.accessSync(path.dirname(target), fs.constants.W_OK);
-  } catch (cause) {
-    throw refuse(`cannot be made: ${messageOf(cause)}`, cause);
+  if (isThere(target)) {
+    const message = `${target} is there already, and nothing is overwritten: choose another name`;
+    throw new Qcow2fsError('IO', message, { data: { file: target } });
   }
-  if (isTaken) throw refuse('is there already, and nothing is overwritten: choose another name');
+  try {
+    fs.accessSync(path.dirname(target), fs.constants.W_OK);
+  } catch (cause) {
+    throw cannotBeMade(target, cause);
+  }
 }
 
-/** Also a symlink to nothing. @throws what lstat(2) says of a name that cannot be looked at. */
-function isThere(name: string): boolean {
-  return fs.lstatSync(name, { throwIfNoEntry: false }) !== undefined;
+/** Also true for a symlink to nothing. @throws Qcow2fsError IO for a name that cannot be looked at. */
+function isThere(file: string): boolean {
+  try {
+    return fs.lstatSync(file, { throwIfNoEntry: false }) !== undefined;
+  } catch (cause) {
+    throw cannotBeMade(file, cause);
+  }
+}
+
+function cannotBeMade(file: string, cause: unknown): Qcow2fsError {
+  return new Qcow2fsError('IO', `${file} cannot be made: ${messageOf(cause)}`, { data: { file }, cause });
 }
 
 /** Returns the exit code of the process. What fails, also by `signal`, is told in the log, with where the changes are. */

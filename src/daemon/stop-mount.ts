@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { warn } from '../common/logging.ts';
-import { Qcow2fsError } from '../errors.ts';
+import { messageOf, Qcow2fsError } from '../errors.ts';
 import { DEVICE } from '../fuse/device-file.ts';
 import { FSTYPE } from '../fuse/kernel-mount.ts';
 import { isRoot } from '../fuse/mounter.ts';
@@ -33,8 +33,7 @@ const BUSY_POLL_MS = 100;
 export async function unmount(mountpoint: string): Promise<void> {
   const mount = findMountAt(mountpoint);
   if (mount === undefined) {
-    if (!fs.existsSync(mountpoint)) throw refuse(mountpoint, 'there is no such directory');
-    if (!fs.statSync(mountpoint).isDirectory()) throw refuse(mountpoint, 'it is not a directory; name the mountpoint');
+    requireDirectory(mountpoint);
     warn(`nothing is mounted on ${mountpoint}`);
     return;
   }
@@ -48,6 +47,17 @@ export async function unmount(mountpoint: string): Promise<void> {
   await (isDead(mount) ? removeDead(mount) : removeLive(mount));
   await waitForEnd(mount, daemon);
   if (scratch !== undefined) requireExported(mountpoint, scratch);
+}
+
+function requireDirectory(mountpoint: string): void {
+  let stat: fs.Stats | undefined;
+  try {
+    stat = fs.statSync(mountpoint, { throwIfNoEntry: false });
+  } catch (cause) {
+    throw refuse(mountpoint, `it cannot be reached: ${messageOf(cause)}`, cause);
+  }
+  if (stat === undefined) throw refuse(mountpoint, 'there is no such directory');
+  if (!stat.isDirectory()) throw refuse(mountpoint, 'it is not a directory; name the mountpoint');
 }
 
 function requireExported(mountpoint: string, scratch: ScratchOptions): void {
@@ -127,6 +137,6 @@ function isServing(pid: number): boolean {
   return listProcFolder(folder).some((fd) => readProcLink(path.join(folder, fd)) === DEVICE);
 }
 
-function refuse(mountpoint: string, reason: string): Qcow2fsError {
-  return new Qcow2fsError('MOUNT', `cannot unmount ${mountpoint}: ${reason}`, { data: { mountpoint } });
+function refuse(mountpoint: string, reason: string, cause?: unknown): Qcow2fsError {
+  return new Qcow2fsError('MOUNT', `cannot unmount ${mountpoint}: ${reason}`, { data: { mountpoint }, cause });
 }
