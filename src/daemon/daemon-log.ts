@@ -2,8 +2,9 @@
 
 import type { ChildProcess } from 'node:child_process';
 import fs from 'node:fs';
+import { createForOwner } from '../common/create-for-owner.ts';
 import { spawnChild } from '../common/spawn-child.ts';
-import { messageOf, Qcow2fsError } from '../errors.ts';
+import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
 import { fileIdentity } from '../storage/file-storage.ts';
 import type { MountOptions } from './mount-options.ts';
 
@@ -34,7 +35,7 @@ function openLogFile(logFile: string, imagePaths: readonly string[]): DaemonLog 
   try {
     const stat = fs.statSync(logFile, { throwIfNoEntry: false });
     if (stat !== undefined) requireLogFile(logFile, stat, imagePaths);
-    const fd = fs.openSync(logFile, 'a', 0o600);
+    const fd = openToAppend(logFile);
     return { stderr: fd, close: () => fs.closeSync(fd) };
   } catch (cause) {
     if (cause instanceof Qcow2fsError) throw cause;
@@ -42,6 +43,16 @@ function openLogFile(logFile: string, imagePaths: readonly string[]): DaemonLog 
       data: { file: logFile },
       cause,
     });
+  }
+}
+
+/** The next mount may write to the same one. */
+function openToAppend(logFile: string): number {
+  try {
+    return createForOwner(logFile, fs.constants.O_WRONLY | fs.constants.O_APPEND);
+  } catch (error) {
+    if (systemCodeOf(error) !== 'EEXIST') throw error;
+    return fs.openSync(logFile, 'a', 0o600);
   }
 }
 

@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { warn } from '../common/logging.ts';
-import { messageOf, Qcow2fsError } from '../errors.ts';
+import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
 import { DEVICE } from '../fuse/device-file.ts';
 import { FSTYPE } from '../fuse/kernel-mount.ts';
 import { isRoot } from '../fuse/mounter.ts';
@@ -62,28 +62,41 @@ function requireDirectory(mountpoint: string): void {
 
 function requireExported(mountpoint: string, scratch: ScratchOptions): void {
   const file = scratch.export?.path;
-  if (file === undefined || isQcow2(file)) return;
-  throw new Qcow2fsError(
-    'IO',
-    `${mountpoint} is unmounted, but ${file} was not made: the log says why; the changes are in ${deltaPathOf(scratch)}`,
-    { data: { mountpoint, file } },
-  );
+  if (file === undefined) return;
+  const fail = (what: string, cause?: unknown) =>
+    new Qcow2fsError('IO', `${mountpoint} is unmounted, but ${what}`, { data: { mountpoint, file }, cause });
+  const changes = `the changes are in ${deltaPathOf(scratch)}`;
+  let isMade: boolean;
+  try {
+    isMade = isQcow2(file);
+  } catch (cause) {
+    throw fail(
+      `whether ${file} was made cannot be told: ${messageOf(cause)}; if not, the log says why, and ${changes}`,
+      cause,
+    );
+  }
+  if (!isMade) throw fail(`${file} was not made: the log says why; ${changes}`);
 }
 
-/** False also for what a daemon that was killed has left: the header is written last. */
+/**
+ * False also for what a daemon that was killed has left: the header is written last.
+ * @throws what the system says of a file that is there and cannot be read.
+ */
 function isQcow2(file: string): boolean {
+  const magic = Buffer.alloc(4);
+  let fd: number;
   try {
-    const magic = Buffer.alloc(4);
-    const fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
-    try {
-      fs.readSync(fd, magic, 0, magic.length, 0);
-    } finally {
-      fs.closeSync(fd);
-    }
-    return magic.readUInt32BE() === QCOW_MAGIC;
-  } catch {
-    return false;
+    fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+  } catch (error) {
+    if (systemCodeOf(error) === 'ENOENT') return false;
+    throw error;
   }
+  try {
+    fs.readSync(fd, magic, 0, magic.length, 0);
+  } finally {
+    fs.closeSync(fd);
+  }
+  return magic.readUInt32BE() === QCOW_MAGIC;
 }
 
 async function removeDead(mount: Mount): Promise<void> {
