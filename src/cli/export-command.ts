@@ -44,7 +44,7 @@ async function exportCommand(image: string, state: string, file: string, flags: 
     }
   });
   process.stdout.write(`${toPrintable(toText(file, exported))}\n`);
-  for (const text of warningsOf(image, file, exported)) warn(toPrintable(text));
+  for (const text of warningsOf(file, exported)) warn(toPrintable(text));
 }
 
 function toText(file: string, { sizeBytes, allocatedBytes, backingName }: ExportedState): string {
@@ -52,14 +52,14 @@ function toText(file: string, { sizeBytes, allocatedBytes, backingName }: Export
   return `${file}: a disk of ${formatSize(sizeBytes)}, ${formatSize(allocatedBytes)} in the file${rest}`;
 }
 
-function warningsOf(image: string, file: string, { backingName, problems, wasEncrypted }: ExportedState): string[] {
+function warningsOf(file: string, { backingName, problems, wasEncrypted }: ExportedState): string[] {
   return [
     ...problems.map((problem) => `warning: ${problem}`),
     ...(wasEncrypted ? [`warning: ${file} is not encrypted: what was encrypted is plain in it`] : []),
     ...(backingName === undefined
       ? []
       : [
-          `${file} is good only as long as nobody writes to ${image}: start no machine from that one, or export with --flat`,
+          `${file} is good only as long as nobody writes to ${backingName}: start no machine from that one, or export with --flat`,
         ]),
   ];
 }

@@ -1,7 +1,7 @@
 /** Entry point of `qcow2fs`: runs a command and turns its outcome into an exit code and one line on stderr. */
 
 import { CommanderError } from 'commander';
-import { createLogger, warn } from '../common/logging.ts';
+import { createLogger, tolerateLostStderr, warn } from '../common/logging.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import { toPrintable } from './format.ts';
 import { createProgram } from './program.ts';
@@ -17,6 +17,9 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   warn(`cannot write to standard output: ${messageOf(error)}`);
   process.exitCode = FAILED;
 });
+
+// Progress, hints and errors are told there: whether anybody reads them decides neither what is done nor the exit code.
+tolerateLostStderr();
 
 const program = await createProgram(process.argv[2], (code) => {
   process.exitCode = code;

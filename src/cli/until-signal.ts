@@ -1,6 +1,7 @@
 /** Work that has something to clean up when it is ended from outside. */
 
-const STOPPING_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+/** SIGQUIT is Ctrl-\ on a terminal. */
+const STOPPING_SIGNALS = ['SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGHUP'] as const;
 
 /**
  * Runs `body`, which ends early and cleans up once its signal is aborted. This process then ends by the signal that came, as

@@ -12,7 +12,18 @@ export function createLogger(part: string): (format: string, ...values: unknown[
   return debug?.(`qcow2fs:${part}`) ?? (() => {});
 }
 
+/**
+ * From now on, what cannot be told changes nothing of what is done: without a listener, the `error` of a stream ends its process
+ * (Node.js, events: "Error events"). A full disk, or a reader that has gone, is one.
+ */
+export function tolerateLostStderr(): void {
+  if (!process.stderr.listeners('error').includes(ignore)) process.stderr.on('error', ignore);
+}
+
+function ignore(): void {}
+
 /** One line on stderr that a user must see: a daemon in the background sends its stderr to the system log. */
 export function warn(message: string): void {
+  tolerateLostStderr();
   process.stderr.write(`qcow2fs: ${message}\n`);
 }

@@ -2,8 +2,9 @@
 
 import type { ChildProcess } from 'node:child_process';
 import fs from 'node:fs';
+import { createForOwner } from '../common/create-for-owner.ts';
 import { spawnChild } from '../common/spawn-child.ts';
-import { messageOf, Qcow2fsError } from '../errors.ts';
+import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
 import { fileIdentity } from '../storage/file-storage.ts';
 import type { MountOptions } from './mount-options.ts';
 
@@ -31,16 +32,27 @@ export function openDaemonLog({ logFile, imagePaths }: MountOptions): DaemonLog 
 }
 
 function openLogFile(logFile: string, imagePaths: readonly string[]): DaemonLog {
-  const stat = fs.statSync(logFile, { throwIfNoEntry: false });
-  if (stat !== undefined) requireLogFile(logFile, stat, imagePaths);
   try {
-    const fd = fs.openSync(logFile, 'a', 0o600);
+    const stat = fs.statSync(logFile, { throwIfNoEntry: false });
+    if (stat !== undefined) requireLogFile(logFile, stat, imagePaths);
+    const fd = openToAppend(logFile);
     return { stderr: fd, close: () => fs.closeSync(fd) };
   } catch (cause) {
+    if (cause instanceof Qcow2fsError) throw cause;
     throw new Qcow2fsError('IO', `the log file ${logFile} cannot be opened: ${messageOf(cause)}; ${REMEDY}`, {
       data: { file: logFile },
       cause,
     });
+  }
+}
+
+/** The next mount may write to the same one. */
+function openToAppend(logFile: string): number {
+  try {
+    return createForOwner(logFile, fs.constants.O_WRONLY | fs.constants.O_APPEND);
+  } catch (error) {
+    if (systemCodeOf(error) !== 'EEXIST') throw error;
+    return fs.openSync(logFile, 'a', 0o600);
   }
 }
 
@@ -51,11 +63,17 @@ function requireLogFile(logFile: string, stat: fs.Stats, imagePaths: readonly st
   // A FIFO blocks who opens it until it is read, and who reads it decides about the mount.
   if (!stat.isFile() && !stat.isCharacterDevice()) throw refuse('is no regular file; name one, or one to be created');
   const identity = fileIdentity(stat);
-  const image = imagePaths.find((imagePath) => {
-    const imageStat = fs.statSync(imagePath, { throwIfNoEntry: false });
-    return imageStat !== undefined && fileIdentity(imageStat) === identity;
-  });
+  const image = imagePaths.find((imagePath) => identityOf(imagePath) === identity);
   if (image !== undefined) throw refuse(`is the image ${image}, which is never written to; name another file`);
+}
+
+/** undefined for an image that cannot be reached: the daemon says so. */
+function identityOf(imagePath: string): string | undefined {
+  try {
+    return fileIdentity(fs.statSync(imagePath));
+  } catch {
+    return undefined;
+  }
 }
 
 /** It ends with the daemon, whose stderr is its stdin. */

@@ -24,17 +24,9 @@ export function requireExportable(served: ServedImage, options: DaemonOptions): 
   const { scratch, chain } = options;
   if (scratch?.export === undefined) return;
   const { path: target, isFlat } = scratch.export;
-  const refuse = (reason: string) => new Qcow2fsError('IO', `${target} ${reason}`, { data: { file: target } });
-  if (fs.lstatSync(target, { throwIfNoEntry: false }) !== undefined) {
-    throw refuse('is there already, and nothing is overwritten: choose another name');
-  }
-  try {
-    fs.accessSync(path.dirname(target), fs.constants.W_OK);
-  } catch (cause) {
-    throw refuse(`cannot be made: ${messageOf(cause)}`);
-  }
+  requireNew(target);
   const delta = deltaPathOf(scratch);
-  if (scratch.deltaPath === undefined && delta !== undefined && fs.existsSync(delta)) {
+  if (scratch.deltaPath === undefined && delta !== undefined && isThere(delta)) {
     throw new Qcow2fsError(
       'REFUSED',
       `${delta} has changes that were not exported: \`--delta ${delta}\` goes on with them`,
@@ -44,6 +36,31 @@ export function requireExportable(served: ServedImage, options: DaemonOptions): 
     );
   }
   if (!isFlat) toOverlayBase(served.image, stateFilesOf(served), chain, undefined);
+}
+
+function requireNew(target: string): void {
+  if (isThere(target)) {
+    const message = `${target} is there already, and nothing is overwritten: choose another name`;
+    throw new Qcow2fsError('IO', message, { data: { file: target } });
+  }
+  try {
+    fs.accessSync(path.dirname(target), fs.constants.W_OK);
+  } catch (cause) {
+    throw cannotBeMade(target, cause);
+  }
+}
+
+/** Also true for a symlink to nothing. @throws Qcow2fsError IO for a name that cannot be looked at. */
+function isThere(file: string): boolean {
+  try {
+    return fs.lstatSync(file, { throwIfNoEntry: false }) !== undefined;
+  } catch (cause) {
+    throw cannotBeMade(file, cause);
+  }
+}
+
+function cannotBeMade(file: string, cause: unknown): Qcow2fsError {
+  return new Qcow2fsError('IO', `${file} cannot be made: ${messageOf(cause)}`, { data: { file }, cause });
 }
 
 /** Returns the exit code of the process. What fails, also by `signal`, is told in the log, with where the changes are. */

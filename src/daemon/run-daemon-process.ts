@@ -2,6 +2,7 @@
 
 import fs from 'node:fs';
 import net from 'node:net';
+import { tolerateLostStderr } from '../common/logging.ts';
 import { type ImageSource, runDaemon } from './daemon.ts';
 import type { DaemonOptions } from './mount-options.ts';
 import { encodeReport, REPORT_FD, toFailureReport } from './start-report.ts';
@@ -9,7 +10,7 @@ import type { Stopper } from './stopper.ts';
 
 export async function runDaemonProcess(source: ImageSource): Promise<never> {
   // A log that is gone (a closed terminal, a logger that ended) must not take the mount with it.
-  process.stderr.on('error', () => {});
+  tolerateLostStderr();
   try {
     const options = JSON.parse(process.argv[2] ?? '') as DaemonOptions;
     const exitCode = await runDaemon(options, source, (stopper) => reportReady(stopper, options.isForeground));

@@ -1,6 +1,7 @@
 /** The side of the user's command: starts the process that serves, and waits until its mount can be used. */
 
 import type { ChildProcess } from 'node:child_process';
+import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
@@ -12,11 +13,12 @@ import { MAX_READ_BYTES } from '../fuse/limits.ts';
 import { findMount } from '../fuse/mountinfo.ts';
 import { forgetLayerKeys, type LayerKey } from '../open-image/layer-key.ts';
 import type { unlockImages } from '../open-image/layer-keys.ts';
-import { NO_CHAIN_OPTIONS } from '../open-image/layers.ts';
+import { type ChainOptions, NO_CHAIN_OPTIONS } from '../open-image/layers.ts';
+import { findProcessName } from '../storage/process-name.ts';
 import { AUTOFS, checkMountpoint } from './check-mountpoint.ts';
 import { type DaemonLog, openDaemonLog } from './daemon-log.ts';
 import { KEYS_FD, sendKeys } from './key-pipe.ts';
-import type { DaemonOptions, MountOptions } from './mount-options.ts';
+import type { DaemonOptions, MountOptions, ScratchOptions } from './mount-options.ts';
 import { resolveSymlinks } from './mountpoint-path.ts';
 import { REPORT_FD, readReport } from './start-report.ts';
 
@@ -102,10 +104,10 @@ export async function prepare(
   options: MountOptions,
   isForeground: boolean,
 ): Promise<{ daemonOptions: DaemonOptions; keys: readonly LayerKey[] }> {
-  const imagePaths = options.imagePaths.map(toAbsolutePath);
+  const imagePaths = options.imagePaths.map(toDaemonPath);
   const mountpoint = await checkMountpoint(options);
-  const chain = options.chain ?? NO_CHAIN_OPTIONS;
-  const { passphrasesOf } = options;
+  const chain = toDaemonChain(options.chain ?? NO_CHAIN_OPTIONS);
+  const { passphrasesOf, scratch } = options;
   const keys = passphrasesOf === undefined ? [] : await unlock(imagePaths, passphrasesOf, chain);
   const daemonOptions: DaemonOptions = {
     imagePaths,
@@ -118,7 +120,7 @@ export async function prepare(
     isCurrentLive: options.isCurrentLive === true,
     ownership: options.ownership ?? {},
     kernel: toKernelOptions(options, imagePaths),
-    ...(options.scratch === undefined ? {} : { scratch: options.scratch }),
+    ...(scratch && { scratch: toDaemonScratch(scratch) }),
     hasKeys: keys.length > 0,
   };
   return { daemonOptions, keys };
@@ -141,6 +143,31 @@ function toKernelOptions(
   // The buffers of the workers are made for MAX_READ_BYTES.
   const isSmaller = maxReadBytes !== undefined && maxReadBytes < MAX_READ_BYTES;
   return { allowOther, isWritable, extra: isSmaller ? [...extra, `max_read=${maxReadBytes}`] : extra, source };
+}
+
+function toDaemonChain({ backingPath, dataFilePath, ...chain }: ChainOptions): ChainOptions {
+  return {
+    ...chain,
+    ...(backingPath !== undefined && { backingPath: backingPath && toDaemonPath(backingPath) }),
+    ...(dataFilePath !== undefined && { dataFilePath: toDaemonPath(dataFilePath) }),
+  };
+}
+
+function toDaemonScratch({ deltaPath, ...scratch }: ScratchOptions): ScratchOptions {
+  return { ...scratch, ...(deltaPath !== undefined && { deltaPath: toDaemonPath(deltaPath) }) };
+}
+
+/**
+ * The path by which the daemon finds the file, which has other descriptors.
+ * @throws Qcow2fsError REFUSED, NOT_FOUND for a descriptor of this process that leads to no file with a name.
+ */
+function toDaemonPath(file: string): string {
+  const found = findProcessName(file);
+  if (found === undefined || (found.lasting === undefined && !found.isOwn)) return toAbsolutePath(file);
+  if (found.lasting !== undefined) return toAbsolutePath(found.lasting);
+  const data = { file };
+  if (!fs.existsSync(file)) throw new Qcow2fsError('NOT_FOUND', `${file}: no such file`, { data });
+  throw new Qcow2fsError('REFUSED', `${file} is a descriptor of this process alone: name the file`, { data });
 }
 
 /**

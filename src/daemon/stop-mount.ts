@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { warn } from '../common/logging.ts';
-import { Qcow2fsError } from '../errors.ts';
+import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
 import { DEVICE } from '../fuse/device-file.ts';
 import { FSTYPE } from '../fuse/kernel-mount.ts';
 import { isRoot } from '../fuse/mounter.ts';
@@ -33,8 +33,7 @@ const BUSY_POLL_MS = 100;
 export async function unmount(mountpoint: string): Promise<void> {
   const mount = findMountAt(mountpoint);
   if (mount === undefined) {
-    if (!fs.existsSync(mountpoint)) throw refuse(mountpoint, 'there is no such directory');
-    if (!fs.statSync(mountpoint).isDirectory()) throw refuse(mountpoint, 'it is not a directory; name the mountpoint');
+    requireDirectory(mountpoint);
     warn(`nothing is mounted on ${mountpoint}`);
     return;
   }
@@ -50,30 +49,54 @@ export async function unmount(mountpoint: string): Promise<void> {
   if (scratch !== undefined) requireExported(mountpoint, scratch);
 }
 
-function requireExported(mountpoint: string, scratch: ScratchOptions): void {
-  const file = scratch.export?.path;
-  if (file === undefined || isQcow2(file)) return;
-  throw new Qcow2fsError(
-    'IO',
-    `${mountpoint} is unmounted, but ${file} was not made: the log says why; the changes are in ${deltaPathOf(scratch)}`,
-    { data: { mountpoint, file } },
-  );
+function requireDirectory(mountpoint: string): void {
+  let stat: fs.Stats | undefined;
+  try {
+    stat = fs.statSync(mountpoint, { throwIfNoEntry: false });
+  } catch (cause) {
+    throw refuse(mountpoint, `it cannot be reached: ${messageOf(cause)}`, cause);
+  }
+  if (stat === undefined) throw refuse(mountpoint, 'there is no such directory');
+  if (!stat.isDirectory()) throw refuse(mountpoint, 'it is not a directory; name the mountpoint');
 }
 
-/** False also for what a daemon that was killed has left: the header is written last. */
-function isQcow2(file: string): boolean {
+function requireExported(mountpoint: string, scratch: ScratchOptions): void {
+  const file = scratch.export?.path;
+  if (file === undefined) return;
+  const fail = (what: string, cause?: unknown) =>
+    new Qcow2fsError('IO', `${mountpoint} is unmounted, but ${what}`, { data: { mountpoint, file }, cause });
+  const changes = `the changes are in ${deltaPathOf(scratch)}`;
+  let isMade: boolean;
   try {
-    const magic = Buffer.alloc(4);
-    const fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
-    try {
-      fs.readSync(fd, magic, 0, magic.length, 0);
-    } finally {
-      fs.closeSync(fd);
-    }
-    return magic.readUInt32BE() === QCOW_MAGIC;
-  } catch {
-    return false;
+    isMade = isQcow2(file);
+  } catch (cause) {
+    throw fail(
+      `whether ${file} was made cannot be told: ${messageOf(cause)}; if not, the log says why, and ${changes}`,
+      cause,
+    );
   }
+  if (!isMade) throw fail(`${file} was not made: the log says why; ${changes}`);
+}
+
+/**
+ * False also for what a daemon that was killed has left: the header is written last.
+ * @throws what the system says of a file that is there and cannot be read.
+ */
+function isQcow2(file: string): boolean {
+  const magic = Buffer.alloc(4);
+  let fd: number;
+  try {
+    fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+  } catch (error) {
+    if (systemCodeOf(error) === 'ENOENT') return false;
+    throw error;
+  }
+  try {
+    fs.readSync(fd, magic, 0, magic.length, 0);
+  } finally {
+    fs.closeSync(fd);
+  }
+  return magic.readUInt32BE() === QCOW_MAGIC;
 }
 
 async function removeDead(mount: Mount): Promise<void> {
@@ -127,6 +150,6 @@ function isServing(pid: number): boolean {
   return listProcFolder(folder).some((fd) => readProcLink(path.join(folder, fd)) === DEVICE);
 }
 
-function refuse(mountpoint: string, reason: string): Qcow2fsError {
-  return new Qcow2fsError('MOUNT', `cannot unmount ${mountpoint}: ${reason}`, { data: { mountpoint } });
+function refuse(mountpoint: string, reason: string, cause?: unknown): Qcow2fsError {
+  return new Qcow2fsError('MOUNT', `cannot unmount ${mountpoint}: ${reason}`, { data: { mountpoint }, cause });
 }

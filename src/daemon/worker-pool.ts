@@ -38,6 +38,9 @@ const RETIREMENT_POLL_MS = 20;
 /** Workers that may crash one after the other without one reply in between, until no more are started. */
 const MAX_VAIN_CRASH_COUNT = 5;
 
+/** open(2), of this process or of all. */
+const OUT_OF_FILES = /\b(EMFILE|ENFILE)\b/;
+
 /** `failed`: no worker is left, and more of them would not help. */
 export type PoolEnd = SessionEnd | 'failed';
 
@@ -138,7 +141,7 @@ export class WorkerPool {
     this.#workers.set(slot, worker);
     log('worker %d starts', slot);
     worker.thread.on('message', (message: WorkerMessage) => this.#onMessage(slot, worker, message));
-    worker.thread.on('error', (error) => warn(`a worker thread crashed: ${messageOf(error)}`));
+    worker.thread.on('error', (error) => this.#onError(error));
     // It is -1 once the thread has ended.
     const { threadId } = worker.thread;
     worker.thread.on('exit', (code) => {
@@ -173,6 +176,20 @@ export class WorkerPool {
         this.#end ??= message.end;
         break;
     }
+  }
+
+  #onError(error: unknown): void {
+    const message = messageOf(error);
+    // The code of what came from another thread, or before there was one (ERR_WORKER_INIT_FAILED), says less.
+    if (this.#isInitialized || !OUT_OF_FILES.test(message)) {
+      warn(`a worker thread crashed: ${message}`);
+      return;
+    }
+    const what =
+      'a worker thread cannot start: too many files are open (ulimit -n and fs.file-max say how many may be)';
+    const failure = new Qcow2fsError('IO', what, { cause: error });
+    this.#ready.reject(failure);
+    this.#initialized.reject(failure);
   }
 
   #onInitialized(outcome: 'accepted' | 'refused'): void {

@@ -3,6 +3,7 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { createFolderForOwner } from '../common/create-for-owner.ts';
 import { startPrivateDaemon } from '../daemon/private-daemon.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import type { LayerKey } from '../open-image/layer-key.ts';
@@ -67,7 +68,7 @@ export async function runInState(
 
 function makeMountpoint(folder: string): string {
   try {
-    return fs.mkdtempSync(path.join(folder, 'qcow2fs-'));
+    return createFolderForOwner(path.join(folder, 'qcow2fs-'));
   } catch (cause) {
     const message = `no folder can be made in ${folder}: ${messageOf(cause)}; set TMPDIR to one that can be written`;
     throw new Qcow2fsError('IO', message, { data: { folder }, cause });

@@ -2,7 +2,7 @@
 
 import fs from 'node:fs';
 import type { Disk } from '../disk/disk.ts';
-import { Qcow2fsError } from '../errors.ts';
+import { messageOf, Qcow2fsError } from '../errors.ts';
 import { Delta } from '../overlay/delta.ts';
 import { closeDelta, openKeptDelta } from '../overlay/open-delta.ts';
 import { type ExportedFile, exportView, toOverlayBase, type ViewExport } from './export-view.ts';
@@ -73,10 +73,7 @@ async function withView<Result>(
   const disk = files.disk(state);
   if (deltaPath === undefined) return use(disk);
   const imagePath = imageFileOf(image.layers).path;
-  // It would be made.
-  if (!fs.existsSync(deltaPath)) {
-    throw new Qcow2fsError('NOT_FOUND', `${deltaPath}: no such file`, { data: { file: deltaPath } });
-  }
+  requireThere(deltaPath);
   const delta = await openKeptDelta(deltaPath, {
     ...{ imagePath, sizeBytes: disk.sizeBytes, maxBytes: Number.MAX_SAFE_INTEGER },
     ...{ stateText: stateIdOf(snapshotsOf(image).at(state - 1)?.entry), identity: stateIdentity(image, state) },
@@ -86,4 +83,15 @@ async function withView<Result>(
   } finally {
     closeDelta(delta);
   }
+}
+
+/** A delta that is not there would be made. */
+function requireThere(deltaPath: string): void {
+  const data = { file: deltaPath };
+  try {
+    if (fs.statSync(deltaPath, { throwIfNoEntry: false }) !== undefined) return;
+  } catch (cause) {
+    throw new Qcow2fsError('IO', `${deltaPath}: the delta cannot be opened: ${messageOf(cause)}`, { data, cause });
+  }
+  throw new Qcow2fsError('NOT_FOUND', `${deltaPath}: no such file`, { data });
 }

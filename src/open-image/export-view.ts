@@ -8,6 +8,7 @@ import { messageOf, Qcow2fsError } from '../errors.ts';
 import { type WriteOptions, writeQcow2 } from '../qcow2/write/write-qcow2.ts';
 import { fileIdentity, type OpenFile } from '../storage/file-storage.ts';
 import { NewFile } from '../storage/new-file.ts';
+import { findProcessName } from '../storage/process-name.ts';
 import type { ChainOptions } from './layers.ts';
 import type { OpenImage } from './open-image.ts';
 import type { StateFiles } from './state-files.ts';
@@ -69,7 +70,7 @@ export async function exportView({ view, path, base, onProgress, signal }: ViewE
 /**
  * The image as a backing file. `writer`: who writes to it.
  * @throws Qcow2fsError BUSY with a writer; UNSUPPORTED for an encrypted image; USAGE for options that QEMU would know nothing
- * of; NOT_FOUND, IO, DAMAGED.
+ * of; REFUSED for a name that ends with a process; NOT_FOUND, IO, DAMAGED.
  */
 export function toOverlayBase(
   image: OpenImage,
@@ -89,7 +90,7 @@ export function toOverlayBase(
     );
   }
   return {
-    name: absoluteName(file),
+    name: absoluteName(file, lastingName(file)),
     current: files.disk(CURRENT),
     requireUnchanged: () => files.requireReadable(CURRENT),
   };
@@ -111,11 +112,24 @@ function refuseOverlay({ qcow2 }: OpenImage, { path }: OpenFile, { backingPath, 
   );
 }
 
+/** The name of the image when the process has ended through which its own name leads. */
+function lastingName({ path: name }: OpenFile): string {
+  const found = findProcessName(name);
+  if (found === undefined) return name;
+  if (found.lasting !== undefined) return found.lasting;
+  throw new Qcow2fsError(
+    'REFUSED',
+    `${name} leads through /proc, to a file that other processes would not find by it as a backing file: name the file itself, ` +
+      'or use --flat',
+    { data: { file: name } },
+  );
+}
+
 /**
  * Symlinks are resolved in the folders only: relative names in the image start at the folder of the name by which it is
  * known.
  */
-function absoluteName({ path: name, identity }: OpenFile): string {
+function absoluteName({ identity }: OpenFile, name: string): string {
   let absolute: string;
   try {
     absolute = path.join(fs.realpathSync.native(path.dirname(name)), path.basename(name));

@@ -3,6 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
+import { createForOwner } from '../common/create-for-owner.ts';
 import { fileSizeLimitHint } from '../common/file-size-limit.ts';
 import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
 import { closeOnError } from './close-on-error.ts';
@@ -71,7 +72,7 @@ function openExisting(filePath: string, origin: DeltaOrigin): KeptFile | undefin
 function create(filePath: string, origin: DeltaOrigin): KeptFile {
   let fd: number;
   try {
-    fd = fs.openSync(filePath, fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL, 0o600);
+    fd = createForOwner(filePath, fs.constants.O_RDWR);
   } catch (error) {
     throw openError(filePath, error);
   }

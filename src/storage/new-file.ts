@@ -1,12 +1,11 @@
 /** A file that is being made: there is none of its name before, and none again if it does not become whole. */
 
 import fs from 'node:fs';
+import { createForOwner } from '../common/create-for-owner.ts';
 import { fileSizeLimitHint } from '../common/file-size-limit.ts';
 import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
 import { fileIdentity } from './file-storage.ts';
 
-/** For its owner alone: what is written may be less public where it comes from. */
-const MODE = 0o600;
 /** The file system is full, or the user's share of it is. */
 const FULL_CODES = ['ENOSPC', 'EDQUOT'];
 
@@ -20,7 +19,7 @@ export class NewFile {
   constructor(path: string) {
     this.path = path;
     try {
-      this.#fd = fs.openSync(path, fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL, MODE);
+      this.#fd = createForOwner(path, fs.constants.O_WRONLY);
     } catch (cause) {
       if (systemCodeOf(cause) === 'ENOENT') {
         throw new Qcow2fsError('IO', `${path} cannot be made: there is no such folder`, {

@@ -63,7 +63,7 @@ async function whileExporting(
 }
 
 describe('an export leaves no file', () => {
-  test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('when it is ended by %s, and ends by it', (name) =>
+  test.each(['SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGHUP'] as const)('when it is ended by %s, and ends by it', (name) =>
     withTemporaryFolder(async (folder) => {
       const slow = makeSlowImage(folder);
       const result = await whileExporting(slow, [], (kill) => kill(name));

@@ -183,6 +183,30 @@ test.each([
   }),
 );
 
+test('where too few files may be open for all threads, that is what is said', () =>
+  withPlace(async ({ folder, mountpoint }) => {
+    const image = makeImage(folder);
+    const limited = (limit: number, ...words: readonly string[]) => {
+      const script = 'ulimit -n "$0"; exec "$@"';
+      return tryCommand('sh', ['-c', script, `${limit}`, QCOW2FS, ...words], { env: { TMPDIR: folder } });
+    };
+    const limits = Array.from({ length: 12 }, (_, index) => 29 + index);
+    const failed = limits.flatMap((limit) => {
+      const { status, stderr } = limited(limit, 'mount', image, mountpoint);
+      if (status === 0) tryCommand(QCOW2FS, ['umount', mountpoint]);
+      return status === 0 ? [] : [{ limit, status, stderr }];
+    });
+    for (const { status, stderr } of failed) {
+      expect([status, stderr]).toEqual([1, expect.stringMatching(/^qcow2fs: [^\n]*\n$/)]);
+      expect(stderr).not.toContain('internal error');
+    }
+    const told = failed.filter(({ stderr }) => stderr.includes('too many files are open (ulimit -n and'));
+    expect(told).not.toEqual([]);
+    const { status, stderr } = limited(told[0]?.limit ?? 0, 'exec', image, 'monday', '--', 'true');
+    expect([status, stderr]).toEqual([125, expect.stringMatching(/^qcow2fs: [^\n]*too many files are open[^\n]*\n$/)]);
+    expect(fs.readdirSync(folder).filter((name) => name.startsWith('qcow2fs-'))).toEqual([]);
+  }));
+
 test('a mount whose daemon is dead is replaced', () =>
   withPlace(async (place) => {
     await mountTestFiles(place.mountpoint);

@@ -49,6 +49,23 @@ describe('a command', () => {
     }),
   );
 
+  test.each([
+    [['--', 'IMAGE', 'thursday', 'p1', '--', 'ls', '--', 'notes.txt'], 'notes.txt\n'],
+    [['--max-delta', '1G', '--', 'IMAGE', 'thursday', '--', 'ls', 'notes.txt'], 'notes.txt\n'],
+    [['--each-snapshot', '--json', '--', 'IMAGE', '--', 'echo', '--'], '"lastLine": "--"'],
+    [['IMAGE', 'thursday', 'p1', '--', 'ls', '--', 'notes.txt'], 'notes.txt\n'],
+  ] as const)('of an image whose name begins with a hyphen: %j', (words, expected) =>
+    withExec(({ folder, temporary }) => {
+      const isFirst = words[0] === 'IMAGE';
+      const name = isFirst ? './-d.qcow2' : '-d.qcow2';
+      fs.copyFileSync(weekImagePath, `${folder}/-d.qcow2`);
+      const args = ['exec', ...words.map((word) => (word === 'IMAGE' ? name : word))];
+      const { status, stdout, stderr } = tryCommand(QCOW2FS, args, { cwd: folder, env: { TMPDIR: temporary } });
+      expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+      expect(stdout).toContain(expected);
+    }),
+  );
+
   test('runs where TMPDIR is a relative path, with blanks', () =>
     withWeek(({ folder, temporary }, image) => {
       fs.mkdirSync(`${temporary}/with blanks`);
