@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import type { DaemonOptions, ScratchOptions } from './mount-options.ts';
 
-/** The end of the path of a daemon's script; its next argument is the JSON of its options. */
+/** The end of the path of a daemon's script; its next argument is as in `daemon-arguments.ts`. */
 const SCRIPT = path.join('daemon', 'main.js');
 
 /** The pids of the daemons of user `uid` for `mountpoint` (as in mountinfo) that this process can see. */

@@ -63,7 +63,7 @@ export function deltaPathOf({ deltaPath, export: target }: ScratchOptions): stri
   return deltaPath ?? (target && `${target.path}.delta`);
 }
 
-/** What the daemon's process gets, as JSON in its second argument; all paths are absolute. */
+/** What the daemon's process gets, as in `daemon-arguments.ts`; all paths are absolute. */
 export interface DaemonOptions {
   readonly imagePaths: readonly string[];
   /** Without symlinks: as it will stand in /proc/self/mountinfo. */

@@ -1,7 +1,7 @@
 /** A daemon with a mount namespace of its own: who enters that sees its mount, and nobody else does. */
 
-import readline from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { readLines } from '../common/read-lines.ts';
 import { Qcow2fsError } from '../errors.ts';
 import { forgetLayerKeys, type LayerKey } from '../open-image/layer-key.ts';
 import type { MountOptions } from './mount-options.ts';
@@ -45,7 +45,7 @@ export async function startPrivateDaemon(options: MountOptions, start: PrivateSt
   );
   const ended = exitCodeOf(daemon);
   for (const stream of [daemon.stdout, daemon.stderr]) {
-    if (stream !== null) readline.createInterface({ input: stream }).on('line', start.onMessage);
+    if (stream !== null) readLines(stream, start.onMessage, start.onMessage);
   }
   await waitUntilReady(daemon, options.mountpoint);
   const { pid } = daemon;

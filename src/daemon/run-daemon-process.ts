@@ -1,10 +1,10 @@
-/** A daemon as a process: options in its second argument, a report to its starter, an exit code. */
+/** A daemon as a process: options in its arguments, a report to its starter, an exit code. */
 
 import fs from 'node:fs';
 import net from 'node:net';
 import { tolerateLostStderr } from '../common/logging.ts';
 import { type ImageSource, runDaemon } from './daemon.ts';
-import type { DaemonOptions } from './mount-options.ts';
+import { decodeArguments } from './daemon-arguments.ts';
 import { encodeReport, REPORT_FD, toFailureReport } from './start-report.ts';
 import type { Stopper } from './stopper.ts';
 
@@ -12,7 +12,7 @@ export async function runDaemonProcess(source: ImageSource): Promise<never> {
   // A log that is gone (a closed terminal, a logger that ended) must not take the mount with it.
   tolerateLostStderr();
   try {
-    const options = JSON.parse(process.argv[2] ?? '') as DaemonOptions;
+    const options = decodeArguments(process.argv.slice(2));
     const exitCode = await runDaemon(options, source, (stopper) => reportReady(stopper, options.isForeground));
     process.exit(exitCode);
   } catch (error) {

@@ -16,6 +16,7 @@ import type { unlockImages } from '../open-image/layer-keys.ts';
 import { type ChainOptions, NO_CHAIN_OPTIONS } from '../open-image/layers.ts';
 import { findProcessName } from '../storage/process-name.ts';
 import { AUTOFS, checkMountpoint } from './check-mountpoint.ts';
+import { encodeArguments } from './daemon-arguments.ts';
 import { type DaemonLog, openDaemonLog } from './daemon-log.ts';
 import { KEYS_FD, sendKeys } from './key-pipe.ts';
 import type { DaemonOptions, MountOptions, ScratchOptions } from './mount-options.ts';
@@ -192,7 +193,7 @@ export function spawnDaemon(
   hooks: StartHooks,
 ): ChildProcess {
   const entry = hooks.daemonEntry ?? new URL('./main.js', import.meta.url);
-  const own = [process.execPath, ...SMALL_HEAP, fileURLToPath(entry), JSON.stringify(options)];
+  const own = [process.execPath, ...SMALL_HEAP, fileURLToPath(entry), ...encodeArguments(options)];
   const [command = '', ...args] = [...(hooks.wrapper ?? []), ...own];
   return orForget(keys, () => {
     const daemon = spawnChild(command, args, {

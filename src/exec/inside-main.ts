@@ -2,39 +2,63 @@
 
 import fs from 'node:fs';
 import net from 'node:net';
-import readline from 'node:readline';
+import { setImmediate as turn } from 'node:timers/promises';
+import { readLines } from '../common/read-lines.ts';
 import type { VolumesDescription } from '../open-image/describe-volumes.ts';
 import { volumeFileNames } from '../tree/volume-directories.ts';
 import { chooseVolume } from './choose-volume.ts';
-import { encodeReport, type InsideReport, type InsideTask, OUTSIDE_FD, toFailureReport } from './inside-messages.ts';
+import {
+  decodeTask,
+  encodeReport,
+  type InsideReport,
+  type InsideTask,
+  OUTSIDE_FD,
+  toFailureReport,
+} from './inside-messages.ts';
 import { mountAsUser, mountVolume } from './mount-volume.ts';
 import { type RunningCommand, startCommand } from './run-command.ts';
-import type { StopSignal } from './stop-signals.ts';
+import { isOfTerminal, STOP_SIGNALS, type StopSignal } from './stop-signals.ts';
 
+const mountpoint = process.argv[2] ?? '';
 const outside = new net.Socket({ fd: OUTSIDE_FD });
 let running: RunningCommand | undefined;
+let takeLine = takeTask;
 
-for (const signal of ['SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
-outside.on('error', () => {});
+for (const signal of STOP_SIGNALS) process.on(signal, isOfTerminal(signal) ? endUnlessRunning : () => {});
 outside.on('close', () => process.exit());
-readline.createInterface({ input: outside }).on('line', (line) => takeSignal(line as StopSignal));
+readLines(outside, (line) => takeLine(line));
 
-const end = await mountAndRun(JSON.parse(process.argv[2] ?? '') as InsideTask).catch(toFailureReport);
-outside.end(encodeReport(end), () => process.exit());
-
-/** A signal that the process outside has got. The terminal sends SIGINT to the command itself. */
-function takeSignal(signal: StopSignal): void {
-  if (running === undefined) process.exit();
-  if (signal !== 'SIGINT') running.kill(signal);
+function takeTask(line: string): void {
+  takeLine = takeSignal;
+  void mountAndRun(decodeTask(line))
+    .catch(toFailureReport)
+    .then((end) => outside.end(encodeReport(end), () => process.exit()));
 }
 
-async function mountAndRun({ command, isOrdinaryUser, mountpoint, state, volume }: InsideTask): Promise<InsideReport> {
+/** A signal that the process outside has got. */
+function takeSignal(line: string): void {
+  const signal = line as StopSignal;
+  endUnlessRunning();
+  if (!isOfTerminal(signal)) running?.kill(signal);
+}
+
+/**
+ * The terminal sends its signals to the command itself, but not to one that is started between a signal and the message of the
+ * process outside, which has got it too.
+ */
+function endUnlessRunning(): void {
+  if (running === undefined) process.exit();
+}
+
+async function mountAndRun({ command, isOrdinaryUser, state, volume }: InsideTask): Promise<InsideReport> {
   const info = JSON.parse(fs.readFileSync(`${mountpoint}/info.json`, 'utf8')) as VolumesDescription;
   const chosen = chooseVolume(info, volume, state);
   const fileName = volumeFileNames(info.volumes.map(({ name }) => name))[chosen.index];
   // The mount hides the one in which the file is found; nobody needs that any more.
   const place = { file: `${mountpoint}/volumes/${fileName}`, folder: mountpoint };
   await (isOrdinaryUser ? mountAsUser(chosen, place) : mountVolume(chosen, place));
+  // Signals that came meanwhile.
+  await turn();
   outside.write(encodeReport({ kind: 'started' }));
   running = startCommand(command, mountpoint);
   return { kind: 'ended', exitCode: await running.exitCode };

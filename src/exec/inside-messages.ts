@@ -1,6 +1,7 @@
 /**
- * What the process outside and the one inside the namespaces tell each other: the task in the second argument, then lines on a
- * socket. The inner one sends reports; the outer one names of signals that it got, and the end of the socket ends everything.
+ * What the process outside and the one inside the namespaces tell each other, in lines on a socket. The outer one sends the task, for
+ * which an argument may be too short (MAX_ARG_STRLEN of execve(2) is 128 KiB), then the names of signals that it got, and the end of
+ * the socket ends everything; the inner one sends reports.
  */
 
 import { type ErrorCode, messageOf, Qcow2fsError } from '../errors.ts';
@@ -9,8 +10,6 @@ import { type ErrorCode, messageOf, Qcow2fsError } from '../errors.ts';
 export const OUTSIDE_FD = 3;
 
 export interface InsideTask {
-  /** Where the state is mounted, and where its volume is to be. */
-  readonly mountpoint: string;
   /** As the user calls it. */
   readonly state: string;
   readonly volume: string | null;
@@ -24,6 +23,14 @@ export type InsideReport =
   | { readonly kind: 'started' }
   | { readonly kind: 'ended'; readonly exitCode: number }
   | { readonly kind: 'failed'; readonly code: ErrorCode; readonly message: string };
+
+export function encodeTask(task: InsideTask): string {
+  return `${JSON.stringify(task)}\n`;
+}
+
+export function decodeTask(line: string): InsideTask {
+  return JSON.parse(line) as InsideTask;
+}
 
 export function encodeReport(report: InsideReport): string {
   return `${JSON.stringify(report)}\n`;

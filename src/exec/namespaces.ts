@@ -25,8 +25,11 @@ const OWN_USERS = ['--user', '--map-root-user'];
  */
 const GUARD = `trap '' HUP INT QUIT TERM; [ "$PPID" = "$1" ] || exit 125; shift; exec "$@"`;
 
-/** Process 1 of the namespace: takes care of orphans, as Node.js does not, and is not the last one to be forked. */
-const INIT = '"$@"; exit "$?"';
+/**
+ * Process 1 of the namespace: takes care of orphans, as Node.js does not, and is not the last one to be forked. What a shell says of
+ * the signal that ended its child is for nobody; only a subshell has a standard error of its own there.
+ */
+const INIT = 'exec 4>&2 2>/dev/null; (exec "$@") 2>&4 4>&-; exit "$?"';
 
 /** user_namespaces(7): each user is mapped to himself. */
 const WHOLE_SYSTEM = /^\s*0\s+0\s+4294967295\s*$/;

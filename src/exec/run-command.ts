@@ -1,6 +1,6 @@
 /** Runs the user's command as env(1) does. */
 
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import os from 'node:os';
 import { warn } from '../common/logging.ts';
 import { messageOf, systemCodeOf } from '../errors.ts';
@@ -12,6 +12,8 @@ const NOT_FOUND = 127;
 const REASONS: ReadonlyMap<string, string> = new Map([
   ['ENOENT', 'there is no such command'],
   ['EACCES', 'it is not executable'],
+  ['ENOTDIR', 'what its path has as a folder is a file'],
+  ['E2BIG', 'its words and the environment are longer than the kernel takes (execve(2)): give it less'],
 ]);
 
 export interface RunningCommand {
@@ -22,18 +24,24 @@ export interface RunningCommand {
 
 /** Starts it in `root`, with the streams of this process. */
 export function startCommand([command = '', ...args]: readonly string[], root: string): RunningCommand {
-  const child = spawn(command, args, {
-    cwd: root,
-    stdio: 'inherit',
-    env: { ...process.env, PWD: root, QCOW2FS_ROOT: root },
-  });
+  let child: ChildProcess;
+  try {
+    const env = { ...process.env, PWD: root, QCOW2FS_ROOT: root };
+    child = spawn(command, args, { cwd: root, stdio: 'inherit', env });
+  } catch (error) {
+    // Only some errors of execve(2) are events of the child.
+    return { exitCode: Promise.resolve(tellWhy(command, error)), kill: () => {} };
+  }
   const exitCode = new Promise<number>((resolve) => {
-    child.on('error', (error) => {
-      const code = systemCodeOf(error);
-      warn(`${command} cannot be run: ${REASONS.get(code ?? '') ?? messageOf(error)}`);
-      resolve(code === 'ENOENT' ? NOT_FOUND : CANNOT_RUN);
-    });
+    child.on('error', (error) => resolve(tellWhy(command, error)));
     child.on('exit', (code, signal) => resolve(code ?? 128 + (signal === null ? 0 : os.constants.signals[signal])));
   });
   return { exitCode, kill: (signal) => void (child.pid !== undefined && child.kill(signal)) };
+}
+
+/** Returns the exit code for a command that could not be started. */
+function tellWhy(command: string, error: unknown): number {
+  const code = systemCodeOf(error);
+  warn(`${command} cannot be run: ${REASONS.get(code ?? '') ?? messageOf(error)}`);
+  return code === 'ENOENT' ? NOT_FOUND : CANNOT_RUN;
 }

@@ -52,11 +52,16 @@ export async function runInState(
         ownership: OWNERSHIP,
       },
       { wrapper: daemonWrapper(), keys: keys.map((each) => ({ ...each, key: Buffer.from(each.key) })), onMessage },
-    );
+    ).catch((error) => {
+      const exitCode = signalBehind(error, signals);
+      if (exitCode === undefined) throw error;
+      return exitCode;
+    });
+    if (typeof daemon === 'number') return daemon;
     try {
       if (signals.exitCode !== undefined) return signals.exitCode;
-      const task = { mountpoint, state, volume, command, isOrdinaryUser: !mayMountDevices() };
-      return await runInside(daemon, task, streams, signals);
+      const task = { state, volume, command, isOrdinaryUser: !mayMountDevices() };
+      return await runInside(daemon, mountpoint, task, streams, signals);
     } finally {
       await daemon.stop();
     }
@@ -64,6 +69,11 @@ export async function runInState(
     // What is mounted on it was so in other namespaces only.
     fs.rmdirSync(mountpoint);
   }
+}
+
+/** The exit code of a signal that ended the daemon too: one that has not got its own session yet has those of the terminal. */
+function signalBehind(error: unknown, { exitCode }: StopSignals): number | undefined {
+  return error instanceof Qcow2fsError && error.code === 'MOUNT' ? exitCode : undefined;
 }
 
 function makeMountpoint(folder: string): string {

@@ -1,12 +1,12 @@
 /** The side of the caller: starts the process inside the namespaces of a daemon, and waits for the end of all that is in there. */
 
-import readline from 'node:readline';
 import type { Duplex } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import { readLines } from '../common/read-lines.ts';
 import { spawnChild } from '../common/spawn-child.ts';
 import type { PrivateDaemon } from '../daemon/private-daemon.ts';
 import { Qcow2fsError } from '../errors.ts';
-import { type InsideReport, type InsideTask, OUTSIDE_FD } from './inside-messages.ts';
+import { encodeTask, type InsideReport, type InsideTask, OUTSIDE_FD } from './inside-messages.ts';
 import { insideCommand } from './namespaces.ts';
 import type { OutputTail } from './output-tail.ts';
 import type { StopSignal, StopSignals } from './stop-signals.ts';
@@ -17,16 +17,19 @@ export type CommandStreams = 'inherit' | { readonly stdout: OutputTail; readonly
 const PROCESS = fileURLToPath(new URL('./inside-main.js', import.meta.url));
 
 /**
- * Returns the exit code of the command when nothing of it is left: processes, mount and loop device.
+ * Returns the exit code of the command when nothing of it is left: processes, mount and loop device. That of a signal, if one came
+ * before the command was started: whoever was ended by it, or failed for it.
+ * @param mountpoint where the state is mounted, and where its volume is to be
  * @throws Qcow2fsError if it could not be started: MOUNT, and those of `chooseVolume`.
  */
 export async function runInside(
   daemon: PrivateDaemon,
+  mountpoint: string,
   task: InsideTask,
   streams: CommandStreams,
   signals: StopSignals,
 ): Promise<number> {
-  const [command = '', ...args] = insideCommand(daemon.pid, [process.execPath, PROCESS, JSON.stringify(task)]);
+  const [command = '', ...args] = insideCommand(daemon.pid, [process.execPath, PROCESS, mountpoint]);
   const standard = streams === 'inherit' ? (['inherit', 'inherit', 'inherit'] as const) : OWN_STREAMS;
   // The working directory of this process may lie where the daemon's mounts are not.
   const child = spawnChild(command, args, { cwd: '/', stdio: [...standard, 'pipe'] });
@@ -36,10 +39,10 @@ export async function runInside(
   }
   const channel = child.stdio[OUTSIDE_FD] as Duplex;
   let last: InsideReport | undefined;
-  channel.on('error', () => {});
-  readline.createInterface({ input: channel }).on('line', (line) => {
+  readLines(channel, (line) => {
     last = JSON.parse(line) as InsideReport;
   });
+  channel.write(encodeTask(task));
   // Without it the file system gives errors only.
   let isDaemonLost = false;
   void daemon.ended.then(() => {

@@ -2,8 +2,13 @@
 
 import os from 'node:os';
 
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-export type StopSignal = (typeof SIGNALS)[number];
+export const STOP_SIGNALS = ['SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGHUP'] as const;
+export type StopSignal = (typeof STOP_SIGNALS)[number];
+
+/** True for those of keys, which a terminal sends to all processes of its foreground group (termios(3), ISIG). */
+export function isOfTerminal(signal: StopSignal): boolean {
+  return signal === 'SIGINT' || signal === 'SIGQUIT';
+}
 
 export class StopSignals {
   #received: StopSignal | undefined;
@@ -14,7 +19,7 @@ export class StopSignals {
   };
 
   constructor() {
-    for (const signal of SIGNALS) process.on(signal, this.#take);
+    for (const signal of STOP_SIGNALS) process.on(signal, this.#take);
   }
 
   /** For a process that was ended by the last signal, as a shell tells it; undefined before the first. */
@@ -34,6 +39,6 @@ export class StopSignals {
 
   /** From now on they end this process again. */
   close(): void {
-    for (const signal of SIGNALS) process.off(signal, this.#take);
+    for (const signal of STOP_SIGNALS) process.off(signal, this.#take);
   }
 }

@@ -20,8 +20,8 @@ export interface ExecPlace {
   readonly temporary: string;
   /** Runs it to its end, with all words behind `exec`. */
   readonly exec: (words: readonly string[], options?: { readonly input?: string }) => CommandResult;
-  /** Starts it. */
-  readonly start: (words: readonly string[]) => StartedExec;
+  /** Starts it, in a process group of its own, with these variables on top of ours. */
+  readonly start: (words: readonly string[], env?: Readonly<Record<string, string>>) => StartedExec;
 }
 
 export interface StartedExec {
@@ -38,11 +38,18 @@ export async function withExec(body: (place: ExecPlace) => void | Promise<void>)
     const temporary = path.join(folder, 'temporary');
     fs.mkdirSync(temporary);
     const env = { TMPDIR: temporary };
+    const started: StartedExec[] = [];
     const exec: ExecPlace['exec'] = (words, options) => tryCommand(QCOW2FS, ['exec', ...words], { ...options, env });
+    const start: ExecPlace['start'] = (words, own) => {
+      const one = startExec(words, { ...env, ...own });
+      started.push(one);
+      return one;
+    };
     try {
-      await body({ folder, temporary, exec, start: (words) => startExec(words, env) });
+      await body({ folder, temporary, exec, start });
       await expectNothingLeft(temporary);
     } finally {
+      for (const { process } of started) process.kill('SIGKILL');
       for (const line of processesNaming(temporary)) tryCommand('kill', ['-KILL', line.split(':', 1)[0] ?? '']);
     }
   });
@@ -52,6 +59,7 @@ function startExec(words: readonly string[], env: Readonly<Record<string, string
   const child = spawn(QCOW2FS, ['exec', ...words], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, ...env },
+    detached: true,
   });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (output += text));

@@ -40,6 +40,7 @@ describe('a command', () => {
     ['128 and the number of the signal that ended it', ['sh', '-c', 'kill -TERM $$'], 143],
     ['128 and 9', ['sh', '-c', 'kill -KILL $$'], 137],
     ['126 if it cannot be run', ['./notes.txt'], 126],
+    ['126 if there is no folder with it', ['./notes.txt/command'], 126],
     ['127 if it is not there', ['no-such-command'], 127],
   ])('ends with %s', (_, command, expected) =>
     withWeek(({ exec }, image) => {
@@ -65,6 +66,14 @@ describe('a command', () => {
       expect(stdout).toContain(expected);
     }),
   );
+
+  test('may have more words than fit in one argument, of any characters', () =>
+    withWeek(({ exec }, image) => {
+      const words = Array.from({ length: 30_000 }, (_, index) => `${index}\u2028 "Zürich"`);
+      const { status, stdout, stderr } = exec([image, 'thursday', 'p1', '--', 'printf', '%s\n', ...words]);
+      expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+      expect(stdout === `${words.join('\n')}\n`).toBe(true);
+    }));
 
   test('runs where TMPDIR is a relative path, with blanks', () =>
     withWeek(({ folder, temporary }, image) => {

@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { Random } from '../oracle/random.ts';
 import { runCommand } from '../support/run-command.ts';
+import { unmountLoop } from '../support/unmount-loop.ts';
 
 /** Files of many sizes in three folders; another `seed`, other contents. */
 export function makeSourceTree(folder: string, seed = 3, name = 'source'): string {
@@ -26,7 +27,7 @@ export function fillFileSystem(folder: string, raw: string, source: string): voi
   try {
     runCommand('cp', ['-a', `${source}/.`, mounted]);
   } finally {
-    runCommand('umount', [mounted]);
+    unmountLoop(raw, mounted);
     fs.rmdirSync(mounted);
   }
 }

@@ -63,6 +63,37 @@ describe('several images in one mount', () => {
       expect(findMount(mountpoint)?.source).toBe(`${images[0]}+1`);
     }));
 
+  test('may have paths that are too long for one argument together', () =>
+    withPlace(({ folder, mountpoint, mount }) => {
+      const image = makeImage(path.join(folder, ...Array(6).fill('f'.repeat(250)), '0.qcow2'), 1);
+      const images = [
+        image,
+        ...Array.from({ length: 99 }, (_, index) => image.replace('0.qcow2', `${index + 1}.qcow2`)),
+      ];
+      for (const copy of images.slice(1)) fs.copyFileSync(image, copy);
+      expect(mount(...images)).toEqual({ status: 0, stdout: '', stderr: '' });
+      expect(fs.readdirSync(mountpoint)).toHaveLength(images.length);
+      expect(firstByte(`${mountpoint}/99/snapshots/monday/disk.raw`)).toBe(1);
+      expect(tryCommand(QCOW2FS, ['umount', mountpoint])).toEqual({ status: 0, stdout: '', stderr: '' });
+      expect(findMount(mountpoint)).toBeUndefined();
+    }));
+
+  test('with options that are too long for the kernel are one line, and nothing is mounted', () =>
+    withPlace(({ folder, mountpoint, mount }) => {
+      const image = makeImage(`${folder}/vm.qcow2`, 1);
+      // MAX_ARG_STRLEN (include/uapi/linux/binfmts.h): 128 KiB where pages are 4 KiB.
+      const allowed = Array.from({ length: 100 }, (_, index) => [
+        '--allow-path',
+        `/${'d/'.repeat(2000)}${index}`,
+      ]).flat();
+      const { status, stderr } = mount(...allowed, image);
+      expect(stderr).toMatch(
+        /^qcow2fs: \S*node cannot be run: its arguments .* longer than the kernel takes [^\n]*\n$/,
+      );
+      expect(status).toBe(1);
+      expect(findMount(mountpoint)).toBeUndefined();
+    }));
+
   test('have inode numbers of their own through fuse-native too', () =>
     withPlace(({ folder, mountpoint, mount }) => {
       const images = [makeImage(`${folder}/vm-root.qcow2`, 1), makeImage(`${folder}/vm-data.qcow2`, 11)];
