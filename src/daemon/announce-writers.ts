@@ -15,6 +15,12 @@ export function markBusy(status: SharedArrayBuffer, { writer, lowerWriter }: Cha
   if (lowerWriter !== undefined) flags.busyLowerFile = lowerWriter.index;
 }
 
+/** True if the status says just that. */
+export function isMarked(status: SharedArrayBuffer, { writer, lowerWriter }: ChainWriters): boolean {
+  const { isBusy, busyLowerFile } = new ImageStatus(status);
+  return isBusy === (writer !== undefined) && busyLowerFile === (lowerWriter?.index ?? 0);
+}
+
 /** Logs who has begun or ceased to write. */
 export function announceWriters(
   imagePath: string,
@@ -31,12 +37,14 @@ export function announceWriters(
       );
   }
   if (isDeepStrictEqual(lowerWriter, before.lowerWriter)) return;
-  if (lowerWriter !== undefined) {
-    warn(
-      `${lowerWriter.path} is written to by ${nameOf(lowerWriter.writer)}: ${imagePath} stands on it, and none of its states can be ` +
-        'read meanwhile',
-    );
-  } else warn(`${before.lowerWriter?.path} is not written to any more: ${imagePath} is read with what it holds now`);
+  if (lowerWriter === undefined) {
+    warn(`${imagePath} stands on no file any more that is written to`);
+    return;
+  }
+  const unreadable = isCurrentLive ? 'none of its snapshots' : 'none of its states';
+  warn(
+    `${lowerWriter.path} is written to by ${nameOf(lowerWriter.writer)}: ${imagePath} stands on it, and ${unreadable} can be read meanwhile`,
+  );
 }
 
 function nameOf({ pid, command }: Writer): string {

@@ -1,6 +1,7 @@
 /** Tells who writes to an image, and to the files that it stands on. */
 
 import { filesOfLayers, type Layer } from '../open-image/layers.ts';
+import { SearchLimit } from './search-limit.ts';
 import { type Writer, WriterWatch } from './writer-watch.ts';
 
 /** Who writes to a file below an image. */
@@ -21,18 +22,18 @@ export interface ChainWriters {
 
 export class ChainWatch {
   /** By the identity of the file. */
-  #watches = new Map<string, WriterWatch>();
+  readonly #watches = new Map<string, WriterWatch>();
+  /** A search looks at each open file of the machine: many files that change together must not cost as many. */
+  readonly #turns = new SearchLimit(() => performance.now(), 0);
 
   /**
    * The writers of this moment; `layers` are open. `hasChanged`, for each of `filesOfLayers`: since the last look. `locks` is the list of
-   * a moment ago; it is not good enough for a file that has changed since, or of which nothing tells whether it has.
+   * a moment ago; it is not good enough for a file that has changed since, nor for an image of which nothing tells whether it has.
    */
   look(layers: readonly Layer[], hasChanged: readonly boolean[], locks: string | undefined): ChainWriters {
-    const known = this.#watches;
-    this.#watches = new Map();
     const files = filesOfLayers(layers);
     const writers = files.map(({ fd, identity, isBlockDevice }, index) => {
-      const watch = known.get(identity) ?? new WriterWatch(fd);
+      const watch = this.#watches.get(identity) ?? new WriterWatch(fd, undefined, this.#turns);
       this.#watches.set(identity, watch);
       const isListYoung = hasChanged[index] !== true && !(index === 0 && isBlockDevice);
       return watch.look(hasChanged[index] === true, isListYoung ? locks : undefined);
@@ -44,5 +45,11 @@ export class ChainWatch {
       writer: writers.slice(0, ownCount).find((each) => each !== undefined),
       lowerWriter: file === undefined || writer === undefined ? undefined : { path: file.path, index, writer },
     };
+  }
+
+  /** Forgets all files but those of `layers`. */
+  keepOnly(layers: readonly Layer[]): void {
+    const kept = new Set(filesOfLayers(layers).map(({ identity }) => identity));
+    for (const identity of this.#watches.keys()) if (!kept.has(identity)) this.#watches.delete(identity);
   }
 }

@@ -12,7 +12,7 @@ import { readHead } from '../qcow2/header-head.ts';
 import { isSameTable, readSnapshotTable } from '../qcow2/snapshots.ts';
 import { isSettled, type OpenFile } from '../storage/file-storage.ts';
 import { unpinFile } from '../storage/pinned-file.ts';
-import { announceWriters, markBusy } from './announce-writers.ts';
+import { announceWriters, isMarked, markBusy } from './announce-writers.ts';
 import { ChainWatch, type ChainWriters } from './chain-watch.ts';
 import { areSameContents, nextBlocks } from './content-blocks.ts';
 import {
@@ -52,7 +52,7 @@ export class ImageWatch {
     this.#served = served;
     this.#target = this.#servedTarget = firstTargetOf(served, options.mountpoint);
     this.#signature = openedSignatureOf(served.image, this.#target);
-    this.#isDoubtful = !isWritten(served.writers) && !isAtRest(served.image);
+    this.#isDoubtful = !this.#isRestPointless(served.writers) && !isAtRest(served.image);
     this.#writers = served.writers;
   }
 
@@ -82,10 +82,12 @@ export class ImageWatch {
     // A virtual machine that runs mostly changes what is behind header and snapshot table.
     const mayDiffer =
       !areSameWriters ||
-      (lowerWriter === undefined && othersChanged.includes(true)) ||
+      // An opening that failed may have left what readers are told as it was.
+      !isMarked(this.#served.status, writers) ||
+      ((lowerWriter === undefined || this.#options.isCurrentLive) && othersChanged.includes(true)) ||
       hasAccessChanged ||
       this.#lastFailure !== undefined ||
-      (!isWritten(writers) && this.#isDoubtful) ||
+      (!this.#isRestPointless(writers) && this.#isDoubtful) ||
       ((hasImageChanged || imageFileOf(image.layers).isBlockDevice) && (writer === undefined || !this.#isSameTable()));
     const next = mayDiffer ? this.#tryToOpen(writers) : undefined;
     // Not before: what a look that fails has found must be found by the next one.
@@ -119,6 +121,15 @@ export class ImageWatch {
     announceWriters(this.#served.imagePath, before, writers, this.#options.isCurrentLive);
   }
 
+  /**
+   * True if it does not matter whether what was opened is at rest: it cannot be read, or is read anew with each change. The tables of
+   * files below are not, for a live current state.
+   */
+  #isRestPointless({ writer, lowerWriter }: ChainWriters): boolean {
+    if (lowerWriter !== undefined) return !this.#options.isCurrentLive;
+    return writer !== undefined;
+  }
+
   #isSameTable(): boolean {
     const { layers, qcow2, head, snapshotMemory } = this.#served.image;
     const [layer] = layers;
@@ -138,7 +149,7 @@ export class ImageWatch {
       areSameContents(next.contents, before.contents) &&
       isDeepStrictEqual(image.problems, before.image.problems) &&
       // What was opened too soon after a change is not to be relied on, also if nothing came behind it.
-      (isWritten(next.writers) || isAtRest(image) === isAtRest(before.image));
+      (this.#isRestPointless(next.writers) || isAtRest(image) === isAtRest(before.image));
     this.#servedTarget = this.#target;
     if (isSame) {
       closeLayers(image.layers);
@@ -146,6 +157,7 @@ export class ImageWatch {
     }
     for (const problem of image.problems) if (!before.image.problems.includes(problem)) warn(`warning: ${problem}`);
     this.#served = next;
+    this.#watch.keepOnly(image.layers);
     return next;
   }
 
@@ -178,9 +190,7 @@ export class ImageWatch {
     const identitiesOf = (each: readonly OpenFile[]) => each.map(({ identity }) => identity);
     if (isDeepStrictEqual(identitiesOf(files), identitiesOf(before))) return found;
     const hasChanged = files.map((file) => !isSettled(file));
-    const writers = this.#watch.look(layers, hasChanged, undefined);
-    this.#noteWriters(writers);
-    return writers;
+    return this.#watch.look(layers, hasChanged, undefined);
   }
 
   /** What cannot be opened now is shown as it was: reads still find out by themselves what is left of it. */
@@ -191,8 +201,6 @@ export class ImageWatch {
       try {
         requireReadable(image);
         const writers = this.#writersOf(image, found);
-        this.#isDoubtful = !isWritten(writers) && !isAtRest(image);
-        this.#lastFailure = undefined;
         const writing = {
           isBeingWritten: writers.writer !== undefined,
           writerCount: this.#writerCount,
@@ -200,7 +208,7 @@ export class ImageWatch {
         };
         const isSameText = isDeepStrictEqual(writers, before.writers) && haveSameDescription(image, before.image);
         const contents = nextBlocks(before.contents, before.image, image, writing, isSameText);
-        return {
+        const next = {
           ...before,
           image,
           contents,
@@ -211,6 +219,10 @@ export class ImageWatch {
               ? before.ownership
               : ownershipOf(image, this.#options, this.#options.mountpoint),
         };
+        this.#noteWriters(writers);
+        this.#isDoubtful = !this.#isRestPointless(writers) && !isAtRest(image);
+        this.#lastFailure = undefined;
+        return next;
       } catch (error) {
         closeLayers(image.layers);
         throw error;
@@ -235,16 +247,10 @@ function consequenceOf({ code }: Qcow2fsError): string {
  * are not those of the current state any more.
  */
 function statusOf({ status }: ServedImage, writers: ChainWriters): SharedArrayBuffer {
-  const { isBusy, busyLowerFile } = new ImageStatus(status);
-  const isStill = isBusy === (writers.writer !== undefined) && busyLowerFile === (writers.lowerWriter?.index ?? 0);
-  if (isStill) return status;
+  if (isMarked(status, writers)) return status;
   const next = ImageStatus.continueMemory(status);
   markBusy(next, writers);
   return next;
-}
-
-function isWritten({ writer, lowerWriter }: ChainWriters): boolean {
-  return writer !== undefined || lowerWriter !== undefined;
 }
 
 function accessOf({ image, others }: ImageSignature): unknown {

@@ -6,11 +6,13 @@ const REST_PER_SEARCH = 20;
 
 export class SearchLimit {
   readonly #now: () => number;
+  readonly #leastRestMs: number;
   #restUntil = Number.NEGATIVE_INFINITY;
 
   /** `now`: milliseconds of a clock that never goes back. */
-  constructor(now: () => number) {
+  constructor(now: () => number, leastRestMs = REST_MS) {
     this.#now = now;
+    this.#leastRestMs = leastRestMs;
   }
 
   /** What `search` gives; undefined if it is too early for it. */
@@ -19,7 +21,7 @@ export class SearchLimit {
     if (start < this.#restUntil) return undefined;
     const result = search();
     const end = this.#now();
-    this.#restUntil = end + Math.max(REST_MS, (end - start) * REST_PER_SEARCH);
+    this.#restUntil = end + Math.max(this.#leastRestMs, (end - start) * REST_PER_SEARCH);
     return result;
   }
 }

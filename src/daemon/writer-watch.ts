@@ -36,6 +36,7 @@ export class WriterWatch {
   readonly #image: ImageIdentity;
   readonly #lockSearches: SearchLimit;
   readonly #openSearches: SearchLimit;
+  readonly #turns: SearchLimit;
   #locker: Locker | undefined;
   /** So many of the listed locks were on other files at the last search. */
   #otherLockCount = 0;
@@ -43,11 +44,15 @@ export class WriterWatch {
   /** The image has changed, and neither a writer was seen since nor was one searched. */
   #isChangeOpen = false;
 
-  /** `fd` is our own descriptor of the image; `now` gives milliseconds of a clock that never goes back. */
-  constructor(fd: number, now: () => number = () => performance.now()) {
+  /**
+   * `fd` is our own descriptor of the image; `now` gives milliseconds of a clock that never goes back. Watches that share `turns`
+   * search for open files one after the other.
+   */
+  constructor(fd: number, now: () => number = () => performance.now(), turns = new SearchLimit(now, 0)) {
     this.#image = identifyImage(fd);
     this.#lockSearches = new SearchLimit(now);
     this.#openSearches = new SearchLimit(now);
+    this.#turns = turns;
   }
 
   /**
@@ -95,7 +100,8 @@ export class WriterWatch {
   #lookForOpenFile(): Writer | undefined {
     const known = this.#opener;
     if (known !== undefined && isOpenForWriting(this.#image, known.descriptor)) return known.writer;
-    this.#opener = this.#isChangeOpen ? this.#openSearches.run(() => this.#searchOpener()) : undefined;
+    const search = () => this.#openSearches.run(() => this.#searchOpener());
+    this.#opener = this.#isChangeOpen ? this.#turns.run(search) : undefined;
     return this.#opener?.writer;
   }
 

@@ -82,6 +82,8 @@ export function loadOwnZstd(): DecompressFrame {
   try {
     return loadWasmZstd();
   } catch (cause) {
+    // Too many open files, for instance.
+    if (cause instanceof Error && 'errno' in cause) throw new Qcow2fsError('IO', messageOf(cause), { cause });
     throw new Qcow2fsError(
       'UNSUPPORTED',
       `its clusters are compressed with zstd, which nothing can decompress here (${messageOf(cause)}): raise the limit on ` +

@@ -20,6 +20,8 @@ export interface RunningProgram {
   readonly pid: number;
   /** Ends it, and returns when it is gone. */
   readonly end: () => Promise<void>;
+  /** Gives it a line, and returns when it has said something with `answer` in it. */
+  readonly type: (line: string, answer: string) => Promise<void>;
 }
 
 /** A VM that does not run yet. */
@@ -79,7 +81,12 @@ export async function whileRunning(
     child.stdin.write(program.input ?? '');
     await waitUntil(() => program.isReady(output) || child.exitCode !== null);
     if (child.exitCode !== null) throw new Error(`${command} ${args.join(' ')}: exit ${child.exitCode}\n${output}`);
-    await body({ pid, end });
+    const type = async (line: string, answer: string) => {
+      const before = output.length;
+      child.stdin.write(`${line}\n`);
+      await waitUntil(() => output.slice(before).includes(answer));
+    };
+    await body({ pid, end, type });
   } finally {
     await end();
   }

@@ -54,7 +54,7 @@ test('nothing of what stands on a file is read while a machine has that file as 
         await machine.quit();
       });
       await waitUntil(() => letterAt(night, FAR) === 'e');
-      expect(live.log()).toContain(`${base} is not written to any more`);
+      expect(live.log()).toContain(`${image} stands on no file any more that is written to`);
       await expectFollowed({ ...live, image });
       live.unmount();
       await waitUntilGone(mountpoint);
