@@ -1,6 +1,7 @@
 /** Tells who writes to an image, and to the files that it stands on. */
 
 import { filesOfLayers, type Layer } from '../open-image/layers.ts';
+import type { OpenFile } from '../storage/file-storage.ts';
 import { SearchLimit } from './search-limit.ts';
 import { type Writer, WriterWatch } from './writer-watch.ts';
 
@@ -32,11 +33,9 @@ export class ChainWatch {
    */
   look(layers: readonly Layer[], hasChanged: readonly boolean[], locks: string | undefined): ChainWriters {
     const files = filesOfLayers(layers);
-    const writers = files.map(({ fd, identity, isBlockDevice }, index) => {
-      const watch = this.#watches.get(identity) ?? new WriterWatch(fd, undefined, this.#turns);
-      this.#watches.set(identity, watch);
-      const isListYoung = hasChanged[index] !== true && !(index === 0 && isBlockDevice);
-      return watch.look(hasChanged[index] === true, isListYoung ? locks : undefined);
+    const writers = files.map((file, index) => {
+      const isListYoung = hasChanged[index] !== true && !(index === 0 && file.isBlockDevice);
+      return this.#watchOf(file).look(hasChanged[index] === true, isListYoung ? locks : undefined);
     });
     const ownCount = filesOfLayers(layers.slice(0, 1)).length;
     const index = writers.findIndex((each, place) => place >= ownCount && each !== undefined);
@@ -47,9 +46,17 @@ export class ChainWatch {
     };
   }
 
-  /** Forgets all files but those of `layers`. */
-  keepOnly(layers: readonly Layer[]): void {
-    const kept = new Set(filesOfLayers(layers).map(({ identity }) => identity));
+  /** From now on it is about the files of `layers`: those may not be there to be looked at any more when somebody asks. */
+  follow(layers: readonly Layer[]): void {
+    const files = filesOfLayers(layers);
+    for (const file of files) this.#watchOf(file);
+    const kept = new Set(files.map(({ identity }) => identity));
     for (const identity of this.#watches.keys()) if (!kept.has(identity)) this.#watches.delete(identity);
+  }
+
+  #watchOf({ fd, identity }: OpenFile): WriterWatch {
+    const watch = this.#watches.get(identity) ?? new WriterWatch(fd, undefined, this.#turns);
+    this.#watches.set(identity, watch);
+    return watch;
   }
 }

@@ -54,6 +54,7 @@ export class ImageWatch {
     this.#signature = openedSignatureOf(served.image, this.#target);
     this.#isDoubtful = !this.#isRestPointless(served.writers) && !isAtRest(served.image);
     this.#writers = served.writers;
+    this.#watch.follow(served.image.layers);
   }
 
   /** True if the next look should come soon, as a change may be too young to show in the time stamps. */
@@ -156,8 +157,8 @@ export class ImageWatch {
       return undefined;
     }
     for (const problem of image.problems) if (!before.image.problems.includes(problem)) warn(`warning: ${problem}`);
+    this.#watch.follow(image.layers);
     this.#served = next;
-    this.#watch.keepOnly(image.layers);
     return next;
   }
 
