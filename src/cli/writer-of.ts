@@ -1,6 +1,6 @@
 /** Who writes to an image, for commands that look at it once. */
 
-import { WriterWatch } from '../daemon/writer-watch.ts';
+import { nameOfWriter, WriterWatch } from '../daemon/writer-watch.ts';
 
 /**
  * The process that writes to the image whose descriptor this is. One that has it open for that counts: nobody waits here to see
@@ -8,6 +8,5 @@ import { WriterWatch } from '../daemon/writer-watch.ts';
  */
 export function writerOf(fd: number): string | undefined {
   const writer = new WriterWatch(fd).look(true);
-  if (writer === undefined) return undefined;
-  return writer.command === undefined ? 'another process' : `${writer.command} (process ${writer.pid})`;
+  return writer && nameOfWriter(writer);
 }

@@ -4,7 +4,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { warn } from '../common/logging.ts';
 import { ImageStatus } from '../open-image/image-status.ts';
 import type { ChainWriters } from './chain-watch.ts';
-import type { Writer } from './writer-watch.ts';
+import { nameOfWriter, type Writer } from './writer-watch.ts';
 
 export const NOBODY: ChainWriters = { writer: undefined, lowerWriter: undefined };
 
@@ -30,7 +30,7 @@ export function announceWriters(
 ): void {
   if (!isDeepStrictEqual(writer, before.writer)) {
     if (writer !== undefined)
-      warn(`${imagePath} is written to by ${nameOf(writer)}: ${consequenceOf(writer, isCurrentLive)}`);
+      warn(`${imagePath} is written to by ${nameOfWriter(writer)}: ${consequenceOf(writer, isCurrentLive)}`);
     else
       warn(
         `${imagePath} is not written to any more${lowerWriter === undefined ? ': its current state is what it holds now' : ''}`,
@@ -43,12 +43,8 @@ export function announceWriters(
   }
   const unreadable = isCurrentLive ? 'none of its snapshots' : 'none of its states';
   warn(
-    `${lowerWriter.path} is written to by ${nameOf(lowerWriter.writer)}: ${imagePath} stands on it, and ${unreadable} can be read meanwhile`,
+    `${lowerWriter.path} is written to by ${nameOfWriter(lowerWriter.writer)}: ${imagePath} stands on it, and ${unreadable} can be read meanwhile`,
   );
-}
-
-function nameOf({ pid, command }: Writer): string {
-  return command === undefined ? 'another process' : `${command} (process ${pid})`;
 }
 
 function consequenceOf({ how }: Writer, isCurrentLive: boolean): string {

@@ -1,7 +1,7 @@
 /** Tells who writes to an image, and to the files that it stands on. */
 
 import { filesOfLayers, type Layer } from '../open-image/layers.ts';
-import type { OpenFile } from '../storage/file-storage.ts';
+import { isSettled, type OpenFile } from '../storage/file-storage.ts';
 import { SearchLimit } from './search-limit.ts';
 import { type Writer, WriterWatch } from './writer-watch.ts';
 
@@ -44,6 +44,15 @@ export class ChainWatch {
       writer: writers.slice(0, ownCount).find((each) => each !== undefined),
       lowerWriter: file === undefined || writer === undefined ? undefined : { path: file.path, index, writer },
     };
+  }
+
+  /** As `look`, of files that were just opened: what was written to a moment ago counts as changed. */
+  lookFirst(layers: readonly Layer[], locks: string | undefined): ChainWriters {
+    return this.look(
+      layers,
+      filesOfLayers(layers).map((file) => !isSettled(file)),
+      locks,
+    );
   }
 
   /** From now on it is about the files of `layers`: those may not be there to be looked at any more when somebody asks. */

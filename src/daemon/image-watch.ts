@@ -190,8 +190,7 @@ export class ImageWatch {
     const before = filesOfLayers(this.#served.image.layers);
     const identitiesOf = (each: readonly OpenFile[]) => each.map(({ identity }) => identity);
     if (isDeepStrictEqual(identitiesOf(files), identitiesOf(before))) return found;
-    const hasChanged = files.map((file) => !isSettled(file));
-    return this.#watch.look(layers, hasChanged, undefined);
+    return this.#watch.lookFirst(layers, undefined);
   }
 
   /** What cannot be opened now is shown as it was: reads still find out by themselves what is left of it. */

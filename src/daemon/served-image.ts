@@ -11,7 +11,7 @@ import { withKeys } from '../open-image/layer-keys.ts';
 import { filesOfLayers } from '../open-image/layers.ts';
 import { closeImage, type OpenImage, openSettledImage, retireImage } from '../open-image/open-image.ts';
 import { StateDisks } from '../open-image/state-disks.ts';
-import { fileIdentity, isSettled } from '../storage/file-storage.ts';
+import { fileIdentity } from '../storage/file-storage.ts';
 import { MissingRanges } from '../storage/missing-ranges.ts';
 import { leadsNowhere, pinnedIdentity } from '../storage/pinned-file.ts';
 import type { Ownership } from '../tree/catalogue.ts';
@@ -89,7 +89,8 @@ async function serveImage(imagePath: string, image: OpenImage, options: ServingO
   for (const problem of image.problems) warn(`warning: ${problem}`);
   const status = ImageStatus.createMemory();
   const ownership = toOwnership(image, options, await findAccesses(filesOfLayers(image.layers)));
-  const writers = lookForWriters(image, await readLocksAside().catch(() => undefined));
+  const locks = await readLocksAside().catch(() => undefined);
+  const writers = new ChainWatch().lookFirst(image.layers, locks);
   markBusy(status, writers);
   announceWriters(imagePath, NOBODY, writers, options.isCurrentLive);
   return {
@@ -146,11 +147,6 @@ export function describedWith(
 
 function noteOf({ pid, command }: Writer): WriterNote {
   return { pid: pid ?? null, command: command ?? null };
-}
-
-function lookForWriters({ layers }: OpenImage, locks: string | undefined): ChainWriters {
-  const hasChanged = filesOfLayers(layers).map((file) => !isSettled(file));
-  return new ChainWatch().look(layers, hasChanged, locks);
 }
 
 /**

@@ -18,6 +18,11 @@ export interface Writer {
   readonly how: 'lock' | 'open';
 }
 
+/** For messages. */
+export function nameOfWriter({ pid, command }: Writer): string {
+  return command === undefined ? 'another process' : `${command} (process ${pid})`;
+}
+
 interface Locker {
   readonly writer: Writer;
   /** Undefined if none is to be seen, or as long as none was searched. */
