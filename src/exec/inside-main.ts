@@ -17,28 +17,34 @@ import {
 } from './inside-messages.ts';
 import { mountAsUser, mountVolume } from './mount-volume.ts';
 import { type RunningCommand, startCommand } from './run-command.ts';
-import { isOfTerminal, STOP_SIGNALS, type StopSignal } from './stop-signals.ts';
+import { exitCodeOf, isOfTerminal, STOP_SIGNALS, type StopSignal } from './stop-signals.ts';
 
 const mountpoint = process.argv[2] ?? '';
 const outside = new net.Socket({ fd: OUTSIDE_FD });
 let running: RunningCommand | undefined;
+let hasReportedEnd = false;
 let takeLine = takeTask;
 
-for (const signal of STOP_SIGNALS) process.on(signal, isOfTerminal(signal) ? endUnlessRunning : () => {});
-outside.on('close', () => process.exit());
+for (const signal of STOP_SIGNALS) process.on(signal, isOfTerminal(signal) ? stopUnlessRunning : () => {});
+// The process outside has ended.
+for (const event of ['error', 'close']) outside.on(event, () => process.exit());
 readLines(outside, (line) => takeLine(line));
 
 function takeTask(line: string): void {
   takeLine = takeSignal;
   void mountAndRun(decodeTask(line))
-    .catch(toFailureReport)
-    .then((end) => outside.end(encodeReport(end), () => process.exit()));
+    .catch(async (error) => {
+      // A signal may be why.
+      await turn();
+      return toFailureReport(error);
+    })
+    .then(reportEnd);
 }
 
 /** A signal that the process outside has got. */
 function takeSignal(line: string): void {
   const signal = line as StopSignal;
-  endUnlessRunning();
+  stopUnlessRunning(signal);
   if (!isOfTerminal(signal)) running?.kill(signal);
 }
 
@@ -46,8 +52,16 @@ function takeSignal(line: string): void {
  * The terminal sends its signals to the command itself, but not to one that is started between a signal and the message of the
  * process outside, which has got it too.
  */
-function endUnlessRunning(): void {
-  if (running === undefined) process.exit();
+function stopUnlessRunning(signal: NodeJS.Signals): void {
+  // The process outside may hear of our end before it hears of its own signal.
+  if (running === undefined) reportEnd({ kind: 'ended', exitCode: exitCodeOf(signal) });
+}
+
+/** Ends this process too. The first report counts. */
+function reportEnd(end: InsideReport): void {
+  if (hasReportedEnd) return;
+  hasReportedEnd = true;
+  outside.end(encodeReport(end), () => process.exit());
 }
 
 async function mountAndRun({ command, isOrdinaryUser, state, volume }: InsideTask): Promise<InsideReport> {
@@ -59,6 +73,7 @@ async function mountAndRun({ command, isOrdinaryUser, state, volume }: InsideTas
   await (isOrdinaryUser ? mountAsUser(chosen, place) : mountVolume(chosen, place));
   // Signals that came meanwhile.
   await turn();
+  if (hasReportedEnd) throw new Error('a signal came before the command');
   outside.write(encodeReport({ kind: 'started' }));
   running = startCommand(command, mountpoint);
   return { kind: 'ended', exitCode: await running.exitCode };

@@ -21,6 +21,7 @@ export interface InsideTask {
 export type InsideReport =
   /** The command is about to be started. */
   | { readonly kind: 'started' }
+  /** Of the command, or of the signal that came before it. */
   | { readonly kind: 'ended'; readonly exitCode: number }
   | { readonly kind: 'failed'; readonly code: ErrorCode; readonly message: string };
 

@@ -10,6 +10,11 @@ export function isOfTerminal(signal: StopSignal): boolean {
   return signal === 'SIGINT' || signal === 'SIGQUIT';
 }
 
+/** Of a process that a signal ended, as a shell tells it. */
+export function exitCodeOf(signal: NodeJS.Signals): number {
+  return 128 + os.constants.signals[signal];
+}
+
 export class StopSignals {
   #received: StopSignal | undefined;
   #listener: ((signal: StopSignal) => void) | undefined;
@@ -22,9 +27,9 @@ export class StopSignals {
     for (const signal of STOP_SIGNALS) process.on(signal, this.#take);
   }
 
-  /** For a process that was ended by the last signal, as a shell tells it; undefined before the first. */
+  /** For a process that was ended by the last signal; undefined before the first. */
   get exitCode(): number | undefined {
-    return this.#received === undefined ? undefined : 128 + os.constants.signals[this.#received];
+    return this.#received && exitCodeOf(this.#received);
   }
 
   /** Calls `listener` with each signal while `body` runs. */

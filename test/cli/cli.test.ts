@@ -4,12 +4,15 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { runCommand, tryCommand } from '../support/run-command.ts';
+import { runMeasuring } from '../support/run-measuring.mjs';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 
 const LAUNCHER = path.resolve(import.meta.dirname, '../../bin/qcow2fs');
 
 const qcow2fs = (...args: string[]) => tryCommand(LAUNCHER, args);
 const qemuImg = (...args: string[]) => runCommand('qemu-img', args);
+
+const CREATE_LOCKED = ['create', '-q', '--object', 'secret,id=s,data=x', '-f', 'qcow2'];
 
 /** An image with snapshots of two sizes, one with a name that would disturb a terminal. */
 function createImage(folder: string): string {
@@ -121,7 +124,7 @@ describe('info', () => {
     withTemporaryFolder((folder) => {
       const image = `${folder}/secret.qcow2`;
       const options = 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10';
-      qemuImg('create', '-q', '--object', 'secret,id=s,data=x', '-f', 'qcow2', '-o', options, image, '1M');
+      runMeasuring('qemu-img', [...CREATE_LOCKED, '-o', options, image, '1M']);
       expect(qcow2fs('list', image).status).toBe(0);
       expect(qcow2fs('info', image).stdout).toMatch(/^encryption: +luks, aes-xts-plain64, key of 512 bits$/m);
     }));
@@ -229,7 +232,7 @@ describe('an encryption that is not supported', () => {
     withTemporaryFolder((folder) => {
       const image = `${folder}/secret.qcow2`;
       const options = 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10,encrypt.cipher-alg=serpent-256';
-      qemuImg('create', '-q', '--object', 'secret,id=s,data=x', '-f', 'qcow2', '-o', options, image, '1M');
+      runMeasuring('qemu-img', [...CREATE_LOCKED, '-o', options, image, '1M']);
       expect(qcow2fs('list', image).status).toBe(0);
       expect(qcow2fs('info', image).stdout).toMatch(/^cannot be mounted: .*LUKS .*"serpent" is not supported/m);
       fs.mkdirSync(`${folder}/mnt`);

@@ -6,6 +6,7 @@ import { withMachine } from '../mounted/live-machine.ts';
 import { createSnapshot } from '../oracle/qemu.ts';
 import { QCOW2FS } from '../support/mounted-image.ts';
 import { runCommand, tryCommand } from '../support/run-command.ts';
+import { runMeasuring } from '../support/run-measuring.mjs';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 import { createLinear, withLvm } from '../volumes/lvm/lvm-tools.ts';
 import { MIB, runSfdisk } from '../volumes/partitioned-disk.ts';
@@ -211,7 +212,7 @@ describe('list --volumes', () => {
       writeDisk(raw);
       fs.writeFileSync(`${folder}/right`, 'correct horse');
       fs.writeFileSync(`${folder}/wrong`, 'battery staple');
-      runCommand('qemu-img', [
+      runMeasuring('qemu-img', [
         ...['convert', '--object', `secret,id=key,file=${folder}/right`, '-f', 'raw', '-O', 'qcow2'],
         ...['-o', 'encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10', raw, image],
       ]);

@@ -9,6 +9,7 @@ import { expect, test } from 'vitest';
 import { mountInBackground } from '../../src/daemon/start-daemon.ts';
 import { unmount } from '../../src/daemon/stop-mount.ts';
 import { daemonOf, makeImage, mountImage, REAL_DAEMON, waitUntilGone, withPlace } from '../daemon/mounting.ts';
+import { expectSameResources, residentBytes, resourcesOf, WORKER_BYTES } from '../support/daemon-resources.ts';
 import { countDescriptors } from '../support/descriptors.ts';
 import { loopDevicesBelow, processesNaming } from '../support/leftovers.ts';
 import { runCommand } from '../support/run-command.ts';
@@ -22,8 +23,6 @@ const WARM_UP_SECONDS = 15;
 const SAMPLE_SECONDS = 15;
 /** Garbage collection makes the resident size go up and down by some MiB. */
 const MAX_GROWTH_BYTES = 8 * 1024 * 1024;
-/** On a busy machine the daemon may find that it needs more workers, up to eight. */
-const WORKER_BYTES = 24 * 1024 * 1024;
 /** A signal, or a worker that died, waits no longer than this for the main thread. */
 const MAX_BLOCKED_MS = 50;
 /**
@@ -75,7 +74,7 @@ test(`${OPENS} opens leave nothing behind in the daemon`, () =>
     openAll();
     const before = resourcesOf(pid);
     for (let count = 0; count < OPENS; count += names.length) openAll();
-    expect(resourcesOf(pid)).toEqual(before);
+    expectSameResources(before, resourcesOf(pid));
     await unmount(place.mountpoint);
   }));
 
@@ -91,15 +90,15 @@ test(
       const pid = daemonOf(mountpoint);
       const reader = startReading(mountpoint);
       await sleep(WARM_UP_SECONDS * 1000);
-      const threads = resourcesOf(pid).threads;
+      const loops = resourcesOf(pid).loopCount;
       const start = await medianMemory(pid);
       const [ended] = await Promise.all([
         reader,
         sleep((READING_SECONDS - WARM_UP_SECONDS - 2 * SAMPLE_SECONDS) * 1000)
           .then(() => medianMemory(pid))
           .then((end) => {
-            const workers = resourcesOf(pid).threads - threads;
-            expect(end - start).toBeLessThan(MAX_GROWTH_BYTES + workers * WORKER_BYTES);
+            const workersAdded = resourcesOf(pid).loopCount - loops;
+            expect(end - start).toBeLessThan(MAX_GROWTH_BYTES + workersAdded * WORKER_BYTES);
           }),
       ]);
       expect(ended).toBe(0);
@@ -173,13 +172,4 @@ async function medianMemory(pid: number): Promise<number> {
     await sleep(1000);
   }
   return samples.sort((a, b) => a - b)[Math.floor(samples.length / 2)] ?? Number.NaN;
-}
-
-function residentBytes(pid: number): number {
-  const kibibytes = /^VmRSS:\s+(\d+) kB$/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
-  return Number(kibibytes) * 1024;
-}
-
-function resourcesOf(pid: number) {
-  return { fds: countDescriptors(pid), threads: fs.readdirSync(`/proc/${pid}/task`).length };
 }

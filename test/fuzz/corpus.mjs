@@ -3,6 +3,7 @@
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
+import { runMeasuring } from '../support/run-measuring.mjs';
 import { findStructure } from './structure.mjs';
 
 export const PASSPHRASE = 'open sesame';
@@ -78,12 +79,13 @@ function makeImage(folder, recipe) {
     ? ['--image-opts', `driver=qcow2,encrypt.key-secret=s0,file.filename=${name}`]
     : ['-f', 'qcow2', name];
   const secret = isEncrypted ? SECRET : [];
-  tool('qemu-img', [
+  const create = [
     ...['create', '-q', ...secret, '-f', 'qcow2'],
     ...(options.length === 0 ? [] : ['-o', options.join(',')]),
     ...(backing === undefined ? [] : ['-b', names[1], '-F', backing]),
     ...[name, `${disk}k`],
-  ]);
+  ];
+  runMeasuring('qemu-img', create, { cwd: folder });
   const write = (...commands) => tool('qemu-io', [...secret, ...commands.flatMap((each) => ['-c', each]), ...opened]);
   const snapshot = (each) => tool('qemu-img', ['snapshot', ...secret, '-c', each, ...(isEncrypted ? opened : [name])]);
   const half = disk / 2;

@@ -3,6 +3,7 @@
 import fs from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { runCommand } from '../support/run-command.ts';
+import { runMeasuring } from '../support/run-measuring.mjs';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 import { DamagedImage } from './damaged-image.ts';
 import { checkHere, expectSameCheck } from './expect-same-check.ts';
@@ -90,7 +91,7 @@ describe('encryption', () => {
       const path = `${folder}/secret.qcow2`;
       const secret = ['--object', 'secret,id=s,data=x'];
       const options = `encrypt.format=${option},encrypt.key-secret=s`;
-      runCommand('qemu-img', ['create', '-q', ...secret, '-f', 'qcow2', '-o', options, path, '8M']);
+      runMeasuring('qemu-img', ['create', '-q', ...secret, '-f', 'qcow2', '-o', options, path, '8M']);
       const opened = `driver=qcow2,file.filename=${path},encrypt.key-secret=s`;
       runCommand('qemu-io', [...secret, '-c', 'write -q 1M 2M', '--image-opts', opened]);
       const imageOptions = [...secret, '--image-opts', opened];
@@ -112,7 +113,7 @@ test.each([
     const path = `${folder}/secret.qcow2`;
     const secret = ['--object', 'secret,id=s,data=x'];
     const options = 'encrypt.format=luks,encrypt.iter-time=10,encrypt.key-secret=s';
-    runCommand('qemu-img', ['create', '-q', ...secret, '-f', 'qcow2', '-o', options, path, '1M']);
+    runMeasuring('qemu-img', ['create', '-q', ...secret, '-f', 'qcow2', '-o', options, path, '1M']);
     const image = new DamagedImage(path);
     const second = image.read(0, 4096).indexOf(Buffer.from('0537be77', 'hex'));
     const extensions = Buffer.concat([image.read(second, 24), image.read(second, 24), Buffer.alloc(8)]);

@@ -5,6 +5,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { runCommand, tryCommand } from '../support/run-command.ts';
+import { runMeasuring } from '../support/run-measuring.mjs';
 import { Random } from './random.ts';
 import type { TrueState } from './truth.ts';
 
@@ -41,7 +42,7 @@ export function createEncryptedImage(image: NewEncryptedImage): void {
   // A data file is beside its image, and empty images that are not encrypted are made at once.
   const isAlone = !options.some((option) => option.startsWith('data_file'));
   if (encryption.length === 0 || !isAlone) {
-    createPatiently([...args, image.path, size]);
+    runMeasuring('qemu-img', [...args, image.path, size]);
     return;
   }
   const kept = path.join(
@@ -52,21 +53,11 @@ export function createEncryptedImage(image: NewEncryptedImage): void {
   );
   if (!fs.existsSync(kept)) {
     const fresh = `${kept}.${process.pid}`;
-    createPatiently([...args, fresh, size]);
+    runMeasuring('qemu-img', [...args, fresh, size]);
     fs.renameSync(fresh, kept);
   }
   // As QEMU makes it, a file that is there is written over.
   fs.copyFileSync(kept, image.path);
-}
-
-/** QEMU measures how fast it can hash, and gives up if the machine is so busy that it cannot. */
-function createPatiently(args: readonly string[]): void {
-  for (let attempt = 1; ; attempt++) {
-    const { status, stderr } = tryCommand('qemu-img', args);
-    if (status === 0) return;
-    if (attempt === 5 || !stderr.includes('Unable to get accurate CPU usage'))
-      throw new Error(`qemu-img ${args.join(' ')}: ${stderr}`);
-  }
 }
 
 export function writeEncrypted(image: EncryptedImage, commands: readonly string[]): void {
@@ -89,7 +80,7 @@ export function changeSnapshot(image: EncryptedImage, flag: '-a' | '-c' | '-d', 
 
 /** Adds a passphrase to a key slot. */
 export function addKeySlot(image: EncryptedImage, slot: number, passphrase: string): void {
-  runCommand('qemu-img', [
+  runMeasuring('qemu-img', [
     ...['amend', '-q', '--object', `secret,id=new,data=${passphrase}`],
     ...['-o', `encrypt.state=active,encrypt.new-secret=new,encrypt.keyslot=${slot},encrypt.iter-time=10`],
     ...imageArguments(image),

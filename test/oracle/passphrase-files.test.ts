@@ -8,6 +8,7 @@ import { closeImage } from '../../src/open-image/open-image.ts';
 import { openUnlockedImage } from '../../src/open-image/open-unlocked.ts';
 import { StateDisks } from '../../src/open-image/state-disks.ts';
 import { runCommand, tryCommand } from '../support/run-command.ts';
+import { runMeasuring } from '../support/run-measuring.mjs';
 import { withMemoryFolder } from '../support/temporary-folder.ts';
 
 const SIZE_BYTES = 1 << 20;
@@ -73,7 +74,7 @@ function makeImage(folder: string, options: string, content: string): string {
   fs.writeFileSync(passphraseFile, content);
   const secret = ['--object', `secret,id=s,file=${passphraseFile}`];
   const create = ['-f', 'qcow2', '-o', `encrypt.key-secret=s,${options}`, image, String(SIZE_BYTES)];
-  runCommand('qemu-img', ['create', '-q', ...secret, ...create]);
+  runMeasuring('qemu-img', ['create', '-q', ...secret, ...create]);
   runCommand('qemu-io', ['-c', 'write -q -P 9 64k 300k', ...secret, '--image-opts', imageOptions(image)]);
   return image;
 }

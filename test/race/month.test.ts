@@ -14,7 +14,13 @@ import { daemonOf, REAL_DAEMON, withPlace } from '../daemon/mounting.ts';
 import { createSnapshot, deleteSnapshot, runQemuIo } from '../oracle/qemu.ts';
 import { Random } from '../oracle/random.ts';
 import { runMachine } from '../oracle/vm-state.ts';
-import { countDescriptors } from '../support/descriptors.ts';
+import {
+  type DaemonResources,
+  expectSameResources,
+  residentBytes,
+  resourcesOf,
+  WORKER_BYTES,
+} from '../support/daemon-resources.ts';
 import { sha256OfFile } from '../support/hash.ts';
 import { runCommand, tryCommand } from '../support/run-command.ts';
 
@@ -45,7 +51,7 @@ test(`${NIGHTS} nights of snapshots under one mount`, { timeout: TIMEOUT_MS }, (
     await mountInBackground({ imagePaths: [month.image], mountpoint, directIo: false }, { daemonEntry: REAL_DAEMON });
     const reader = new Reader();
     const gone: string[] = [];
-    let first: Resources | undefined;
+    let first: { resources: DaemonResources; bytes: number } | undefined;
     try {
       for (let night = 1; night <= NIGHTS; night++) {
         gone.push(diskOf(mountpoint, month.night()));
@@ -53,14 +59,16 @@ test(`${NIGHTS} nights of snapshots under one mount`, { timeout: TIMEOUT_MS }, (
         await reader.hold(diskOf(mountpoint, month.days.at(-1)));
         expectDays(mountpoint, month.days, path.join(folder, 'copy.raw'));
         expectHeld(await reader.check(), mountpoint, month.days, gone);
-        first ??= resourcesOf(daemonOf(mountpoint));
+        first ??= inUse(daemonOf(mountpoint));
       }
     } finally {
       await reader.close();
     }
-    const last = resourcesOf(daemonOf(mountpoint));
-    expect({ fds: last.fds, threads: last.threads }).toEqual({ fds: first?.fds, threads: first?.threads });
-    expect(last.residentBytes - (first?.residentBytes ?? 0)).toBeLessThan(MAX_GROWTH_BYTES);
+    const last = inUse(daemonOf(mountpoint));
+    if (first === undefined) throw new Error('there was no night');
+    expectSameResources(first.resources, last.resources);
+    const workersAdded = last.resources.loopCount - first.resources.loopCount;
+    expect(last.bytes - first.bytes).toBeLessThan(MAX_GROWTH_BYTES + workersAdded * WORKER_BYTES);
     await unmount(mountpoint);
   }),
 );
@@ -194,17 +202,6 @@ function expectHeld(
   for (const file of gone.filter((name) => name in held)) expect(held[file], file).toBe(os.constants.errno.ESTALE);
 }
 
-interface Resources {
-  readonly fds: number;
-  readonly threads: number;
-  readonly residentBytes: number;
-}
-
-function resourcesOf(pid: number): Resources {
-  const kibibytes = /^VmRSS:\s+(\d+) kB$/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
-  return {
-    fds: countDescriptors(pid),
-    threads: fs.readdirSync(`/proc/${pid}/task`).length,
-    residentBytes: Number(kibibytes) * 1024,
-  };
+function inUse(pid: number) {
+  return { resources: resourcesOf(pid), bytes: residentBytes(pid) };
 }
