@@ -2,6 +2,7 @@
 
 import type { Command } from 'commander';
 import { warn } from '../common/logging.ts';
+import { writerOf } from '../daemon/writer-of.ts';
 import { diffStates, type PlacedVolume, type StateDiff } from '../open-image/diff-states.ts';
 import { addChainOptions } from './chain-options.ts';
 import { changeBar } from './change-bar.ts';
@@ -12,7 +13,6 @@ import { passphraseSource } from './passphrases.ts';
 import { ProgressLine } from './progress-line.ts';
 import { splitAtVolumes } from './split-at-volumes.ts';
 import { writePieces } from './write-pieces.ts';
-import { writerOf } from './writer-of.ts';
 
 interface DiffFlags extends ChainFlags {
   readonly exact?: boolean;

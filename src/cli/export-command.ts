@@ -2,6 +2,7 @@
 
 import type { Command } from 'commander';
 import { warn } from '../common/logging.ts';
+import { writerOf } from '../daemon/writer-of.ts';
 import { type ExportedState, exportState } from '../open-image/export-state.ts';
 import { addChainOptions } from './chain-options.ts';
 import { formatSize, toPrintable } from './format.ts';
@@ -9,7 +10,6 @@ import { type ChainFlags, toChainOptions } from './mount-flags.ts';
 import { passphraseSource } from './passphrases.ts';
 import { ProgressLine } from './progress-line.ts';
 import { untilSignal } from './until-signal.ts';
-import { writerOf } from './writer-of.ts';
 
 interface ExportFlags extends ChainFlags {
   readonly delta?: string;

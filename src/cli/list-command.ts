@@ -2,6 +2,7 @@
 
 import type { Command } from 'commander';
 import { warn } from '../common/logging.ts';
+import { writerOf } from '../daemon/writer-of.ts';
 import { Qcow2fsError } from '../errors.ts';
 import type { VolumeDescription } from '../open-image/describe-volumes.ts';
 import { listVolumes, type VolumeListing } from '../open-image/list-volumes.ts';
@@ -12,7 +13,6 @@ import { listSnapshots, listWouldFree } from './list-space.ts';
 import { type ChainFlags, toChainOptions } from './mount-flags.ts';
 import { passphraseSource } from './passphrases.ts';
 import { writePieces } from './write-pieces.ts';
-import { writerOf } from './writer-of.ts';
 
 interface VolumeFlags extends ChainFlags {
   readonly state?: string;

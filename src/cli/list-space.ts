@@ -1,6 +1,7 @@
 /** The snapshots of an image and what they hold, and what deleting some would free. */
 
 import { warn } from '../common/logging.ts';
+import { writerOf } from '../daemon/writer-of.ts';
 import {
   type ImageSpaceList,
   listWithSpace,
@@ -11,7 +12,6 @@ import {
 import { type DescribeOptions, toJsonLines } from './describe-commands.ts';
 import { formatRows, formatSize, toPrintable } from './format.ts';
 import { writePieces } from './write-pieces.ts';
-import { writerOf } from './writer-of.ts';
 
 const HEADINGS = ['ID', 'NAME', 'DATE', 'VIRTUAL SIZE', 'VM STATE', 'REFER', 'USED', 'WRITTEN'];
 const NOTHING = '-';

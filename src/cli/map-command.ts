@@ -2,13 +2,13 @@
 
 import type { Command } from 'commander';
 import { warn } from '../common/logging.ts';
+import { writerOf } from '../daemon/writer-of.ts';
 import type { MapEntry, MapList } from '../open-image/map-list.ts';
 import { mapState } from '../open-image/map-state.ts';
 import { append } from './chain-options.ts';
 import { formatRows, toPrintable } from './format.ts';
 import { type ChainFlags, toChainOptions } from './mount-flags.ts';
 import { writePieces } from './write-pieces.ts';
-import { writerOf } from './writer-of.ts';
 
 interface MapFlags extends ChainFlags {
   readonly json?: boolean;

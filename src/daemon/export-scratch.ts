@@ -13,7 +13,7 @@ import { type DaemonOptions, deltaPathOf } from './mount-options.ts';
 import type { ServedImage } from './served-image.ts';
 import type { ServedScratch } from './served-scratch.ts';
 import { stateFilesOf, stateOfBlock } from './served-tree.ts';
-import { WriterWatch } from './writer-watch.ts';
+import { writerOf } from './writer-of.ts';
 
 /**
  * Before anything is mounted, as far as it can be told.
@@ -89,9 +89,4 @@ export async function exportScratch(
     warn(`${target} was not exported: ${messageOf(error)}; the changes are in ${deltaPath}`);
     return 1;
   }
-}
-
-function writerOf(fd: number): string | undefined {
-  const writer = new WriterWatch(fd).look(true);
-  return writer && (writer.command ?? 'another process');
 }

@@ -1,6 +1,6 @@
-/** Who writes to an image, for commands that look at it once. */
+/** Who writes to an image, for those that look at it once. */
 
-import { nameOfWriter, WriterWatch } from '../daemon/writer-watch.ts';
+import { nameOfWriter, WriterWatch } from './writer-watch.ts';
 
 /**
  * The process that writes to the image whose descriptor this is. One that has it open for that counts: nobody waits here to see
