@@ -10,13 +10,14 @@ import {
   type ServedImage,
 } from '../../src/daemon/served-image.ts';
 import { createTree } from '../../src/daemon/served-tree.ts';
-import { type FileSystem, type NodeId, ROOT_NODE_ID } from '../../src/filesystem/file-system.ts';
+import type { FileSystem } from '../../src/filesystem/file-system.ts';
 import { collectWarnings } from '../fuse/wire-bytes.ts';
 import { createImage, createSnapshot, deleteSnapshot, runQemuIo } from '../oracle/qemu.ts';
 import { catchError } from '../support/catch-error.ts';
 import { countDescriptors } from '../support/descriptors.ts';
 import { runCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
+import { findNode, textOf } from '../support/tree-files.ts';
 import { type Program, qemuIo, shell, vm, whileRunning } from './writers.ts';
 
 const SIZE_BYTES = 1024 * 1024;
@@ -96,16 +97,6 @@ function makeImage(image: string, add: number): void {
     createSnapshot(image, name);
   }
   runQemuIo(image, [`write -q -P ${3 + add} 0 64k`]);
-}
-
-function findNode(tree: FileSystem, path: string): NodeId {
-  let node = ROOT_NODE_ID;
-  for (const name of path.split('/')) {
-    const next = tree.lookup(node, name);
-    if (next === undefined) throw new Error(`no ${path}`);
-    node = next;
-  }
-  return node;
 }
 
 function firstByte(tree: FileSystem, path: string): number | undefined {
@@ -483,12 +474,6 @@ test('who may read the image is noticed also while a virtual machine has it', ()
       });
     });
   }));
-
-function textOf(tree: FileSystem, path: string): string {
-  const node = findNode(tree, path);
-  const target = Buffer.alloc(tree.attributes(node).sizeBytes);
-  return target.toString('utf8', 0, tree.read(node, target, 0, 0, target.length));
-}
 
 test('a writer that has gone is told of once, and what was shown of its block device before is not read', () =>
   withTemporaryFolder(async (folder) => {

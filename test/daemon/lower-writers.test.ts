@@ -6,12 +6,13 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { ImageWatch } from '../../src/daemon/image-watch.ts';
 import { closeServedImage, openServedImage, type ServedImage } from '../../src/daemon/served-image.ts';
 import { createTree } from '../../src/daemon/served-tree.ts';
-import { type FileSystem, type NodeId, ROOT_NODE_ID } from '../../src/filesystem/file-system.ts';
+import type { FileSystem } from '../../src/filesystem/file-system.ts';
 import * as imageJsonText from '../../src/open-image/image-json.ts';
 import { collectWarnings } from '../fuse/wire-bytes.ts';
 import { createImage, createSnapshot, runQemuIo } from '../oracle/qemu.ts';
 import { runCommand } from '../support/run-command.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
+import { findNode, textOf } from '../support/tree-files.ts';
 import { waitUntil } from './mounting.ts';
 import { type Program, qemuIo, shell, vm, whileRunning } from './writers.ts';
 
@@ -74,12 +75,6 @@ async function watching(body: (watched: Watched) => Promise<void>, options = {})
   });
 }
 
-function findNode(tree: FileSystem, path: string): NodeId {
-  let node = ROOT_NODE_ID;
-  for (const name of path.split('/')) node = tree.lookup(node, name) ?? 0;
-  return node;
-}
-
 /** The first byte of a state, or the code of what was thrown. */
 function firstByte(tree: FileSystem, state: string, action: 'open' | 'read' = 'read'): number | string | undefined {
   const target = Buffer.alloc(1);
@@ -97,11 +92,7 @@ const STATES = ['current', 'snapshots/s'];
 const firstBytes = (tree: FileSystem, action?: 'open') => STATES.map((state) => firstByte(tree, state, action));
 const toldOf = (text: string) => warnings.filter((line) => line.includes(text));
 
-function imageJson(tree: FileSystem): unknown {
-  const node = findNode(tree, 'image.json');
-  const target = Buffer.alloc(tree.attributes(node).sizeBytes);
-  return JSON.parse(target.toString('utf8', 0, tree.read(node, target, 0, 0, target.length)));
-}
+const imageJson = (tree: FileSystem): unknown => JSON.parse(textOf(tree, 'image.json'));
 
 /** What `qemu-img convert -l s` says, which reads the snapshot; empty if it does. */
 function refusalOfQemu(top: string): string {

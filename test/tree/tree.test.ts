@@ -4,6 +4,7 @@ import { type FileSystem, type NodeId, ROOT_NODE_ID } from '../../src/filesystem
 import type { Contents, StateFile } from '../../src/tree/catalogue.ts';
 import { Tree } from '../../src/tree/tree.ts';
 import { catchError } from '../support/catch-error.ts';
+import { findNode } from '../support/tree-files.ts';
 
 /** A file whose first half is data with one value and whose second half is a hole, as long as `isStale` is false. */
 function halfFile(value: number, sizeBytes: number): StateFile {
@@ -68,17 +69,7 @@ beforeEach(() => {
   );
 });
 
-/** The node at a path from the root, with one component per argument. */
-function node(...path: string[]): NodeId {
-  let at: NodeId = ROOT_NODE_ID;
-  for (const name of path) {
-    const next = tree.lookup(at, name);
-    if (next === undefined) throw new Error(`no ${path.join('/')}`);
-    at = next;
-  }
-  return at;
-}
-
+const node = (...path: string[]) => findNode(tree, path.join('/'));
 const names = (...path: string[]) => tree.entries(node(...path)).map(({ name }) => name);
 
 describe('directories', () => {

@@ -4,6 +4,7 @@ import type { StateFile, VolumeEntry } from '../../src/tree/catalogue.ts';
 import { blockOf, SLOT, slotOf } from '../../src/tree/node-ids.ts';
 import { Tree } from '../../src/tree/tree.ts';
 import { catchError } from '../support/catch-error.ts';
+import { findNode } from '../support/tree-files.ts';
 
 const TIME = { seconds: 1, nanoseconds: 2 };
 
@@ -48,22 +49,12 @@ function fileOf(sizeBytes: number, value: number): StateFile {
   };
 }
 
-function node(tree: FileSystem, path: string): NodeId {
-  let at: NodeId = ROOT_NODE_ID;
-  for (const name of path.split('/')) {
-    const next = tree.lookup(at, name);
-    if (next === undefined) throw new Error(`no ${path}`);
-    at = next;
-  }
-  return at;
-}
-
-const names = (tree: FileSystem, path: string) => tree.entries(node(tree, path)).map(({ name }) => name);
+const names = (tree: FileSystem, path: string) => tree.entries(findNode(tree, path)).map(({ name }) => name);
 
 /** The names in a directory of links, with what they lead to. */
 function links(tree: FileSystem, directory: string): Record<string, string> {
   return Object.fromEntries(
-    tree.entries(node(tree, directory)).map(({ name, nodeId }) => [name, tree.readlink(nodeId).toString('latin1')]),
+    tree.entries(findNode(tree, directory)).map(({ name, nodeId }) => [name, tree.readlink(nodeId).toString('latin1')]),
   );
 }
 
@@ -77,7 +68,7 @@ describe('volumes/', () => {
     expect(names(tree, 'current/volumes')).toEqual(['by-label', 'by-uuid', 'p1.raw', 'p2.raw', 'p3.raw']);
     expect(links(tree, 'current/volumes/by-label')).toEqual({ boot: '../p1.raw' });
     expect(links(tree, 'current/volumes/by-uuid')).toEqual({ 'ab-cd': '../p2.raw' });
-    expect(tree.lookup(node(tree, 'current/volumes'), 'by-partlabel')).toBeUndefined();
+    expect(tree.lookup(findNode(tree, 'current/volumes'), 'by-partlabel')).toBeUndefined();
   });
 
   test('escapes names that cannot be those of files', () => {
@@ -124,7 +115,7 @@ describe('volumes/', () => {
       expect(new Set(found).size).toBe(found.length);
     }
     for (const target of Object.values(links(tree, 'current/volumes/by-label'))) {
-      expect(tree.lookup(node(tree, 'current/volumes'), target.slice('../'.length))).toBeDefined();
+      expect(tree.lookup(findNode(tree, 'current/volumes'), target.slice('../'.length))).toBeDefined();
     }
   });
 });
@@ -151,14 +142,14 @@ describe('the nodes', () => {
 
   test('links lead to the volume beside their directory', () => {
     for (const [name, target] of Object.entries(links(tree, 'snapshots/s1/volumes/by-label'))) {
-      const link = tree.attributes(node(tree, `snapshots/s1/volumes/by-label/${name}`));
+      const link = tree.attributes(findNode(tree, `snapshots/s1/volumes/by-label/${name}`));
       expect(link).toMatchObject({ sizeBytes: target.length, permissions: 0o777, time: TIME });
-      expect(node(tree, `snapshots/s1/volumes/${target.slice('../'.length)}`)).toBeDefined();
+      expect(findNode(tree, `snapshots/s1/volumes/${target.slice('../'.length)}`)).toBeDefined();
     }
   });
 
   test('a file is read from its own volume of its own state, up to its end', () => {
-    const file = node(tree, 'snapshots/s1/volumes/p3.raw');
+    const file = findNode(tree, 'snapshots/s1/volumes/p3.raw');
     expect(tree.attributes(file)).toMatchObject({ sizeBytes: 3, permissions: 0o440, uid: 7, gid: 8, time: TIME });
     const target = Buffer.alloc(6, 0xee);
     expect(tree.read(file, target, 1, 1, 100)).toBe(2);
@@ -167,19 +158,19 @@ describe('the nodes', () => {
   });
 
   test('all are in the block of their state, as it is never used again', () => {
-    const block = blockOf(node(tree, 'snapshots/s1/disk.raw'));
+    const block = blockOf(findNode(tree, 'snapshots/s1/disk.raw'));
     const paths = ['volumes', 'volumes/by-label', 'volumes/by-label/label', 'volumes/p1.raw'];
-    expect(paths.map((path) => blockOf(node(tree, `snapshots/s1/${path}`)))).toEqual(paths.map(() => block));
+    expect(paths.map((path) => blockOf(findNode(tree, `snapshots/s1/${path}`)))).toEqual(paths.map(() => block));
   });
 
   test('those that no volume has are NOT_FOUND', () => {
-    const second = node(tree, 'snapshots/s1/volumes/p2.raw');
+    const second = findNode(tree, 'snapshots/s1/volumes/p2.raw');
     const bad = [
       // The second volume has no names.
       ...[1, 2, 3].map((part) => second + part),
-      node(tree, 'snapshots/s1/volumes/p3.raw') + 4,
-      node(tree, 'snapshots/s2/volumes') + 1,
-      node(tree, 'current/volumes/by-partlabel') + 1,
+      findNode(tree, 'snapshots/s1/volumes/p3.raw') + 4,
+      findNode(tree, 'snapshots/s2/volumes') + 1,
+      findNode(tree, 'current/volumes/by-partlabel') + 1,
     ];
     for (const each of bad) {
       expect(catchError(() => tree.attributes(each)).code, String(each)).toBe('NOT_FOUND');
