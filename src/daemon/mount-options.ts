@@ -55,7 +55,13 @@ export interface ScratchOptions {
   readonly deltaPath?: string;
   readonly maxDeltaBytes: number;
   /** What is made of the view when the mount has ended. */
-  readonly export?: { readonly path: string; readonly isFlat: boolean };
+  readonly export?: ExportOptions;
+}
+
+export interface ExportOptions {
+  /** Absolute. */
+  readonly path: string;
+  readonly isFlat: boolean;
 }
 
 /** A view that is to be exported has its changes in a file until that is done. */

@@ -12,8 +12,9 @@ import { toFileNames } from '../tree/file-names.ts';
 import { ImageFolders, MAX_FOLDER_COUNT, type RootAttributes } from '../tree/image-folders.ts';
 import { commonOwnership } from '../tree/ownership.ts';
 import { chooseReadAhead } from './choose-read-ahead.ts';
-import { exportScratch, requireExportable } from './export-scratch.ts';
+import { finishScratch } from './finish-scratch.ts';
 import type { DaemonOptions } from './mount-options.ts';
+import { requireExportable } from './require-exportable.ts';
 import { closeServedImage, openServedImage, retireServedImage, type ServedImage } from './served-image.ts';
 import {
   closeScratch,
@@ -113,7 +114,7 @@ export async function finish(
   options: DaemonOptions,
   signal: AbortSignal,
 ): Promise<number> {
-  return image === undefined || scratch === undefined ? 0 : exportScratch(image, scratch, options, signal);
+  return image === undefined || scratch === undefined ? 0 : finishScratch(image, scratch, options, signal);
 }
 
 /** What a thread that has ended may have held is free again. */

@@ -1,5 +1,8 @@
 /** Composition: one state of a served image with a delta over it. */
 
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
 import { warn } from '../common/logging.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import { findState } from '../open-image/find-state.ts';
@@ -12,6 +15,7 @@ import { Delta } from '../overlay/delta.ts';
 import type { DeltaMemory } from '../overlay/delta-memory.ts';
 import { closeDelta, createTemporaryDelta, openKeptDelta } from '../overlay/open-delta.ts';
 import { StateRoot, stateDirectoryNode } from '../tree/state-root.ts';
+import { createEndReport, readEndReport } from './end-report.ts';
 import { deltaPathOf, type ScratchOptions } from './mount-options.ts';
 import type { ServedImage } from './served-image.ts';
 import { createTree, stateFilesOf, stateOfBlock, type TreeFiles } from './served-tree.ts';
@@ -21,6 +25,8 @@ export interface ServedScratch {
   /** The block of inode numbers of the state, by which it is found again when the image is opened anew. */
   readonly block: number;
   readonly delta: DeltaMemory;
+  /** A descriptor: see `end-report.ts`. Undefined if nothing is kept, and so nothing can be lost. */
+  readonly endReport: number | undefined;
 }
 
 const CURRENT = 0;
@@ -39,17 +45,16 @@ export async function openScratch(served: ServedImage, options: ScratchOptions):
   const { sizeBytes } = files.disk(state);
   const size = { sizeBytes, maxBytes: options.maxDeltaBytes };
   const deltaPath = deltaPathOf(options);
-  // Last: nothing can fail with the delta open.
-  const delta =
-    deltaPath === undefined
-      ? createTemporaryDelta(size)
-      : await openKeptDelta(deltaPath, {
-          ...size,
-          imagePath,
-          stateText: options.state,
-          identity: stateIdentity(image, state),
-        });
-  return { block, delta };
+  if (deltaPath === undefined) return { block, delta: createTemporaryDelta(size), endReport: undefined };
+  const endReport = createEndReport([os.tmpdir(), path.dirname(deltaPath)]);
+  try {
+    const origin = { imagePath, stateText: options.state, identity: stateIdentity(image, state) };
+    // Last: nothing can fail with the delta open.
+    return { block, delta: await openKeptDelta(deltaPath, { ...size, ...origin }), endReport };
+  } catch (error) {
+    fs.closeSync(endReport);
+    throw error;
+  }
 }
 
 /** @throws Qcow2fsError as `StateFiles.requireReadable`, but with what helps here: a base must not change. */
@@ -86,12 +91,14 @@ export function tellIfGone(served: ServedImage, { block }: ServedScratch, stateT
   );
 }
 
-/** What cannot be kept is told in the log: nobody is left who could be given an error. */
-export function closeScratch({ delta }: ServedScratch): void {
+/** What cannot be kept is told in the log, unless `finishScratch` has done so. */
+export function closeScratch({ delta, endReport }: ServedScratch): void {
+  const isFinished = endReport !== undefined && readEndReport(endReport) !== undefined;
+  if (endReport !== undefined) fs.closeSync(endReport);
   try {
     closeDelta(delta);
   } catch (error) {
-    warn(messageOf(error));
+    if (!isFinished) warn(messageOf(error));
   }
 }
 

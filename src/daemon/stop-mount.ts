@@ -4,14 +4,14 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { warn } from '../common/logging.ts';
-import { messageOf, Qcow2fsError, systemCodeOf } from '../errors.ts';
+import { messageOf, Qcow2fsError } from '../errors.ts';
 import { DEVICE } from '../fuse/device-file.ts';
 import { FSTYPE } from '../fuse/kernel-mount.ts';
 import { isRoot } from '../fuse/mounter.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
 import { unmountIdle, unmountLazily } from '../fuse/unmount.ts';
-import { QCOW_MAGIC } from '../qcow2/wire/header.ts';
 import { isDead, requireOwnMount } from './check-mountpoint.ts';
+import { openEndReport, readEndReport } from './end-report.ts';
 import { findDaemons, hasEnded, scratchOf } from './find-daemons.ts';
 import { deltaPathOf, type ScratchOptions } from './mount-options.ts';
 import { describeMountUsers, isUsedForAMomentOnly } from './mount-users.ts';
@@ -28,7 +28,8 @@ const BUSY_POLL_MS = 100;
 /**
  * Removes the mount and waits until its daemon has ended, so that the image is no longer open. Where nothing is mounted,
  * it only says so: what was wanted is true.
- * @throws Qcow2fsError MOUNT: no such directory, not a mount of ours, still in use, or not allowed.
+ * @throws Qcow2fsError MOUNT: no such directory, not a mount of ours, still in use, or not allowed; IO if it is unmounted, and not all
+ * that was to be kept of a scratch view is.
  */
 export async function unmount(mountpoint: string): Promise<void> {
   const mount = findMountAt(mountpoint);
@@ -44,9 +45,14 @@ export async function unmount(mountpoint: string): Promise<void> {
   const daemons = findDaemons(mount.mountpoint, mount.userId);
   const daemon = daemons.at(-1);
   const scratch = daemon === undefined ? undefined : scratchOf(daemon);
-  await (isDead(mount) ? removeDead(mount) : removeLive(mount));
-  await waitForEnd(mount, daemon);
-  if (scratch !== undefined) requireExported(mountpoint, scratch);
+  const endReport = daemon === undefined ? undefined : openEndReport(daemon);
+  try {
+    await (isDead(mount) ? removeDead(mount) : removeLive(mount));
+    await waitForEnd(mount, daemon);
+    if (scratch !== undefined) requireGoodEnd(mountpoint, scratch, endReport);
+  } finally {
+    if (endReport !== undefined) fs.closeSync(endReport);
+  }
 }
 
 function requireDirectory(mountpoint: string): void {
@@ -60,43 +66,17 @@ function requireDirectory(mountpoint: string): void {
   if (!stat.isDirectory()) throw refuse(mountpoint, 'it is not a directory; name the mountpoint');
 }
 
-function requireExported(mountpoint: string, scratch: ScratchOptions): void {
-  const file = scratch.export?.path;
-  if (file === undefined) return;
-  const fail = (what: string, cause?: unknown) =>
-    new Qcow2fsError('IO', `${mountpoint} is unmounted, but ${what}`, { data: { mountpoint, file }, cause });
-  const changes = `the changes are in ${deltaPathOf(scratch)}`;
-  let isMade: boolean;
-  try {
-    isMade = isQcow2(file);
-  } catch (cause) {
-    throw fail(
-      `whether ${file} was made cannot be told: ${messageOf(cause)}; if not, the log says why, and ${changes}`,
-      cause,
-    );
-  }
-  if (!isMade) throw fail(`${file} was not made: the log says why; ${changes}`);
-}
-
-/**
- * False also for what a daemon that was killed has left: the header is written last.
- * @throws what the system says of a file that is there and cannot be read.
- */
-function isQcow2(file: string): boolean {
-  const magic = Buffer.alloc(4);
-  let fd: number;
-  try {
-    fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
-  } catch (error) {
-    if (systemCodeOf(error) === 'ENOENT') return false;
-    throw error;
-  }
-  try {
-    fs.readSync(fd, magic, 0, magic.length, 0);
-  } finally {
-    fs.closeSync(fd);
-  }
-  return magic.readUInt32BE() === QCOW_MAGIC;
+/** @throws Qcow2fsError IO: what was written is not all where it should be. */
+function requireGoodEnd(mountpoint: string, scratch: ScratchOptions, endReport: number | undefined): void {
+  const delta = deltaPathOf(scratch);
+  // Nothing was to be kept.
+  if (delta === undefined) return;
+  const problems = (endReport === undefined ? undefined : readEndReport(endReport)?.problems) ?? [
+    `its process was killed before it was done: ${scratch.export === undefined ? '' : `${scratch.export.path} was not made, and `}` +
+      `only what was written before the last fsync(2) is sure to be in ${delta}`,
+  ];
+  if (problems.length === 0) return;
+  throw new Qcow2fsError('IO', `${mountpoint} is unmounted, but ${problems.join('; ')}`, { data: { mountpoint } });
 }
 
 async function removeDead(mount: Mount): Promise<void> {

@@ -59,6 +59,9 @@ export interface DeltaMemory {
   readonly kinds: SharedArrayBuffer;
   /** A byte for each page of the map: what of it is not in the file yet. */
   readonly dirty: SharedArrayBuffer;
+  /** A byte for each page of the map, and for each block of kinds: 1 once its space in the file is sure. See `map-space.ts`. */
+  readonly spaceOfPages: SharedArrayBuffer;
+  readonly spaceOfKinds: SharedArrayBuffer;
   readonly segments: readonly SharedArrayBuffer[];
 }
 
@@ -94,6 +97,8 @@ export function createDeltaMemory(
       counters: new SharedArrayBuffer(COUNTER_WORDS * 8),
       kinds: new SharedArrayBuffer(pageCount),
       dirty: new SharedArrayBuffer(pageCount),
+      spaceOfPages: new SharedArrayBuffer(pageCount),
+      spaceOfKinds: new SharedArrayBuffer(Math.ceil(pageCount / BLOCK_BYTES)),
       segments: createSegments(pageCount * WORDS_PER_PAGE),
     };
   } catch (cause) {

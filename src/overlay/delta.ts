@@ -11,6 +11,7 @@ import { BlockMap, DATA, ZERO } from './block-map.ts';
 import { readFile, writeFile } from './delta-file.ts';
 import { BLOCK_BYTES, type DeltaMemory, SYNC_LOCK, USED_BLOCKS, WRITE_LOCK, WRITTEN_AT } from './delta-memory.ts';
 import { createEdge, type Edge, fillEdge, setEdge } from './edge-block.ts';
+import { MapSpace } from './map-space.ts';
 import { SharedLock } from './shared-lock.ts';
 import { SpaceReturn } from './space-return.ts';
 import { markAllDirty, syncKeptDelta } from './sync-delta.ts';
@@ -24,6 +25,7 @@ export class Delta {
   readonly #writeLock: SharedLock;
   readonly #syncLock: SharedLock;
   readonly #space: SpaceReturn;
+  readonly #mapSpace: MapSpace | undefined;
   readonly #blockCount: number;
   readonly #head = createEdge();
   readonly #tail = createEdge();
@@ -37,6 +39,7 @@ export class Delta {
     this.#writeLock = new SharedLock(control, WRITE_LOCK, memory.name);
     this.#syncLock = new SharedLock(control, SYNC_LOCK, memory.name);
     this.#space = space ?? new SpaceReturn(memory, control);
+    this.#mapSpace = memory.kept && new MapSpace(memory, memory.kept, this.blocks);
     this.#blockCount = Math.ceil(memory.sizeBytes / BLOCK_BYTES);
   }
 
@@ -106,6 +109,7 @@ export class Delta {
     }
     const addedBlocks = to - from - blocks.countData(from, to);
     this.#requireRoom(addedBlocks);
+    this.#mapSpace?.reserve(from, to, DATA);
     try {
       // First what may need space: nobody reads it before it is marked, so that nothing is changed if there is none.
       this.#forEachRun(from, to, (run, runEnd, isData) => {
@@ -151,6 +155,7 @@ export class Delta {
     const to = isToTheEnd ? this.#blockCount : Math.floor(end / BLOCK_BYTES);
     const headEnd = Math.min(end, from * BLOCK_BYTES);
     const tailStart = Math.max(headEnd, to * BLOCK_BYTES);
+    if (from < to) this.#mapSpace?.reserve(from, to, ZERO);
     this.#clearParts(base, offset, headEnd, tailStart, end);
     if (from < to) this.#discardBlocks(from, to);
     this.#touch();
@@ -165,6 +170,7 @@ export class Delta {
     const added = edges.filter(({ block }) => blocks.stateAt(block) !== DATA);
     for (const edge of added) fillEdge(edge, blocks.stateAt(edge.block), base, ZEROS, 0);
     this.#requireRoom(added.length);
+    for (const { block } of added) this.#mapSpace?.reserve(block, block + 1, DATA);
     for (const edge of added) this.#writeEdge(edge, edge.block);
     for (const { from, to } of edges.filter((edge) => !added.includes(edge))) {
       writeFile(this.#memory, ZEROS, 0, to - from, this.#memory.dataStart + from);

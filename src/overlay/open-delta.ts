@@ -19,6 +19,7 @@ import {
   WRITTEN_AT,
 } from './delta-memory.ts';
 import { extendFile, type KeptFile, openKeptFile } from './kept-file.ts';
+import { MapSpace } from './map-space.ts';
 import { decodeMapPage, MAP_PAGE_BYTES } from './wire/delta-header.ts';
 
 /**
@@ -112,6 +113,7 @@ function loadMap(memory: DeltaMemory, file: KeptFile): void {
     if (kind === MIXED) loadPage(file, file.layout, blocks, index, page);
     blocks.load(index, kind);
   }
+  new MapSpace(memory, file.layout, blocks).noteLoaded();
   const counters = new BigInt64Array(memory.counters);
   counters[USED_BLOCKS] = BigInt(blocks.countData(0, Math.ceil(memory.sizeBytes / BLOCK_BYTES)));
   counters[WRITTEN_AT] = kinds.some((kind) => kind !== 0) ? BigInt(file.changedAtMs) : 0n;

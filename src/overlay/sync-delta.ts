@@ -4,7 +4,7 @@
  * is safely on the disk. A block's two bits are in one byte, so that each block is either as it was or as it is.
  */
 
-import { messageOf, Qcow2fsError } from '../errors.ts';
+import { Qcow2fsError } from '../errors.ts';
 import { BASE, type BlockMap, DIRTY_KIND, DIRTY_WORDS, MIXED } from './block-map.ts';
 import { syncFile, writeFile } from './delta-file.ts';
 import { type DeltaMemory, type KeptLayout, SYNC_FAILED } from './delta-memory.ts';
@@ -23,7 +23,7 @@ interface DirtyPage {
 /**
  * Returns when all that was written before is on the disk. For the holder of the sync lock.
  * @param holdWriteLock runs something while nobody writes
- * @throws Qcow2fsError IO; the next call tries again, but for bytes that the operating system has given up.
+ * @throws Qcow2fsError IO, NO_SPACE; the next call tries again, but for bytes that the operating system has given up.
  */
 export function syncKeptDelta(
   memory: DeltaMemory,
@@ -40,8 +40,7 @@ export function syncKeptDelta(
     if (writeKinds(memory, layout, pages)) syncOrLose(memory);
   } catch (cause) {
     for (const { page, what } of pages) blocks.addDirty(page, what);
-    if (cause instanceof Qcow2fsError && cause.code === 'IO') throw cause;
-    throw new Qcow2fsError('IO', messageOf(cause), { cause });
+    throw cause;
   }
 }
 

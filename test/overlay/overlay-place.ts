@@ -3,7 +3,7 @@
 import fs from 'node:fs';
 import type { Disk } from '../../src/disk/disk.ts';
 import { Delta } from '../../src/overlay/delta.ts';
-import type { DeltaMemory } from '../../src/overlay/delta-memory.ts';
+import { BLOCK_BYTES, type DeltaMemory } from '../../src/overlay/delta-memory.ts';
 import { closeDelta, createTemporaryDelta } from '../../src/overlay/open-delta.ts';
 import { OverlayDisk } from '../../src/overlay/overlay-disk.ts';
 import { runCommand } from '../support/run-command.ts';
@@ -44,6 +44,18 @@ export function readBytes(disk: Disk, offset: number, length: number): Buffer {
 /** What the file system has allocated for the delta. */
 export function fileBytes(memory: DeltaMemory): number {
   return fs.fstatSync(memory.fd).blocks * 512;
+}
+
+/** Takes all the space of a file system. */
+export function fillWith(file: string): void {
+  const fd = fs.openSync(file, 'w');
+  try {
+    for (;;) fs.writeSync(fd, Buffer.alloc(BLOCK_BYTES, 1));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
+  } finally {
+    fs.closeSync(fd);
+  }
 }
 
 /** Runs `body` with a tmpfs of `sizeBytes` bytes. */

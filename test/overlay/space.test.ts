@@ -4,14 +4,14 @@ import fs from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { Delta } from '../../src/overlay/delta.ts';
 import type { DeltaMemory } from '../../src/overlay/delta-memory.ts';
-import { closeDelta, createTemporaryDelta, openKeptDelta } from '../../src/overlay/open-delta.ts';
+import { closeDelta, createTemporaryDelta } from '../../src/overlay/open-delta.ts';
 import { OverlayDisk } from '../../src/overlay/overlay-disk.ts';
 import { type HolePuncher, loadLibraryPuncher, punchWithProgram } from '../../src/overlay/punch-hole.ts';
 import { SpaceReturn } from '../../src/overlay/space-return.ts';
 import { catchError } from '../support/catch-error.ts';
 import { withTemporaryFolder } from '../support/temporary-folder.ts';
 import { BaseDisk } from './base-disk.ts';
-import { fileBytes, overlayOf, readBytes, withExt4, withOverlay, withRamfs, withTmpfs } from './overlay-place.ts';
+import { fileBytes, readBytes, withExt4, withOverlay, withRamfs, withTmpfs } from './overlay-place.ts';
 
 const BLOCK = 4096;
 const MIB = 2 ** 20;
@@ -92,39 +92,7 @@ describe('a file system that is full', () => {
         withOverlay(base, (overlay) => expectFullOnce(base, overlay), { folder: mounted });
       }),
     ));
-
-  test('fails the sync of a kept delta, which can be tried again', () =>
-    withTemporaryFolder((folder) =>
-      withTmpfs(folder, MIB, async (mounted) => {
-        const base = new BaseDisk(16 * MIB);
-        const options = { sizeBytes: base.sizeBytes, maxBytes: 2 ** 40, imagePath: 'a', stateText: 'b', identity: 'c' };
-        const memory = await openKeptDelta(`${mounted}/delta`, options);
-        const { disk } = overlayOf(base, memory);
-        disk.writeAt(Buffer.alloc(BLOCK, 1), 0, 0, BLOCK);
-        fs.writeFileSync(`${mounted}/ballast`, Buffer.alloc(BLOCK));
-        fillWith(`${mounted}/more`);
-        expect(catchError(() => disk.sync())).toMatchObject({ code: 'IO', message: expect.stringContaining('ENOSPC') });
-        fs.unlinkSync(`${mounted}/more`);
-        disk.sync();
-        closeDelta(memory);
-        const again = await openKeptDelta(`${mounted}/delta`, options);
-        expect(readBytes(overlayOf(base, again).disk, 0, BLOCK)).toEqual(Buffer.alloc(BLOCK, 1));
-        closeDelta(again);
-      }),
-    ));
 });
-
-/** Takes all the space of a file system. */
-function fillWith(file: string): void {
-  const fd = fs.openSync(file, 'w');
-  try {
-    for (;;) fs.writeSync(fd, Buffer.alloc(BLOCK, 1));
-  } catch (error) {
-    expect(error).toMatchObject({ code: 'ENOSPC' });
-  } finally {
-    fs.closeSync(fd);
-  }
-}
 
 const library = loadLibraryPuncher();
 const WAYS: readonly (readonly [string, HolePuncher])[] = [

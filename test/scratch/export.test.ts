@@ -96,7 +96,7 @@ test('what cannot be exported keeps its changes, and says so', () =>
       writeTo(`${mountpoint}/disk.raw`);
       expect(tryCommand(QCOW2FS, ['umount', mountpoint])).toMatchObject({
         status: 1,
-        stderr: expect.stringContaining(`${exported} was not made`),
+        stderr: expect.stringMatching(/ was not exported: .*[nN]o space left.*; the changes are in \S*delta\n$/),
       });
       expect(fs.readFileSync(log, 'utf8')).toMatch(/No space left|no space left/);
       expect(fs.readFileSync(log, 'utf8')).toContain(`the changes are in ${delta}`);
@@ -123,5 +123,84 @@ test('a file that is there is refused before anything is mounted, and stays as i
         stderr: `qcow2fs: ${taken} is there already, and nothing is overwritten: choose another name\n`,
       });
       expect(fs.statSync(taken, { bigint: true }).mtimeNs).toBe(before);
+    }
+  }));
+
+/** Two views with the same name for their export, the second with its own delta. */
+async function withTwoViews(
+  deltaOptions: readonly string[],
+  body: (place: { folder: string; exported: string; first: string; second: string }) => void,
+): Promise<void> {
+  await withTemporaryFolder((folder) => {
+    const { image } = makeImage(folder);
+    const [first, second] = ['first', 'second'].map((name) => path.join(folder, name)) as [string, string];
+    const exported = path.join(folder, 'repaired.qcow2');
+    const mounted: string[] = [];
+    const mount = (mountpoint: string, options: readonly string[]) => {
+      fs.mkdirSync(mountpoint);
+      const log = ['--log-file', `${mountpoint}.log`];
+      runCommand(QCOW2FS, ['scratch', '--export', exported, ...log, ...options, image, 'monday', mountpoint]);
+      mounted.push(mountpoint);
+    };
+    try {
+      mount(first, []);
+      if (deltaOptions.length === 0) fs.renameSync(`${exported}.delta`, path.join(folder, 'renamed'));
+      mount(second, deltaOptions.length === 0 ? [] : [...deltaOptions, path.join(folder, 'delta')]);
+      body({ folder, exported, first, second });
+    } finally {
+      for (const mountpoint of mounted) tryCommand('umount', ['-l', mountpoint]);
+    }
+  });
+}
+
+test('a name that was taken meanwhile is no success', () =>
+  withTwoViews(['--delta'], ({ folder, exported, first, second }) => {
+    writeTo(`${second}/disk.raw`);
+    runCommand(QCOW2FS, ['umount', first]);
+    const problem = `${exported} was not exported: ${exported} is there already, and nothing is overwritten: choose another name; the changes are in ${folder}/delta\n`;
+    expect(tryCommand(QCOW2FS, ['umount', second])).toEqual({
+      status: 1,
+      stdout: '',
+      stderr: `qcow2fs: ${second} is unmounted, but ${problem}`,
+    });
+    expect(fs.readFileSync(`${second}.log`, 'utf8')).toBe(`qcow2fs: ${problem}`);
+  }));
+
+test('the delta of another view that has taken its name stays', () =>
+  withTwoViews([], ({ folder, exported, first, second }) => {
+    writeTo(`${second}/disk.raw`);
+    runCommand(QCOW2FS, ['umount', first]);
+    runCommand('qemu-img', ['check', '-q', exported]);
+    const { status, stderr } = tryCommand(QCOW2FS, ['umount', second]);
+    expect({ status, stderr }).toEqual({
+      status: 1,
+      stderr: expect.stringContaining(`the changes are in ${exported}.delta\n`),
+    });
+    const [image, whole] = [path.join(folder, 'disk.qcow2'), path.join(folder, 'whole.qcow2')];
+    runCommand(QCOW2FS, ['export', image, 'monday', whole, '--delta', `${exported}.delta`]);
+    const expected = path.join(folder, 'expected.raw');
+    writeTo(expected);
+    expectImage(whole, expected);
+  }));
+
+test('a delta that was removed is told to be lost, if it is needed', () =>
+  withTemporaryFolder((folder) => {
+    const { image } = makeImage(folder);
+    const [mountpoint, exported] = [path.join(folder, 'mnt'), path.join(folder, 'repaired.qcow2')];
+    fs.mkdirSync(mountpoint);
+    for (const isTaken of [false, true]) {
+      runCommand(QCOW2FS, ['scratch', '--export', exported, image, 'monday', mountpoint]);
+      fs.unlinkSync(`${exported}.delta`);
+      if (isTaken) fs.writeFileSync(exported, 'of somebody else');
+      expect(tryCommand(QCOW2FS, ['umount', mountpoint])).toMatchObject(
+        isTaken
+          ? {
+              status: 1,
+              stderr: expect.stringContaining(`the changes are lost, as somebody has removed ${exported}.delta`),
+            }
+          : { status: 0, stderr: '' },
+      );
+      expect(fs.existsSync(exported)).toBe(true);
+      fs.unlinkSync(exported);
     }
   }));

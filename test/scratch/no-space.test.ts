@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import { MIB } from '../mounted/live.ts';
+import { QCOW2FS } from '../support/mounted-image.ts';
 import { startCommand } from '../support/run-async.ts';
 import { runCommand, tryCommand } from '../support/run-command.ts';
 import { lettersIn, punch, type ScratchPlace, tryFill, withScratchPlace } from './scratch-place.ts';
@@ -139,3 +140,50 @@ test('a folder for temporary files that is missing or read-only is named', () =>
       expect(fs.readdirSync(place.mountpoint)).toEqual([]);
     }),
   ));
+
+test('what a kept delta has taken before its file system was full is there again', () =>
+  withScratchPlace((place) =>
+    withTmpfs(place, 'size=1m', async (tmpfs) => {
+      const { disk } = place;
+      const options = ['--delta', `${tmpfs}/delta`];
+      place.mount(options);
+      expect(tryFill(disk, 'x', 0, 2 * MIB).stderr).toContain('No space left on device');
+      const written = lengthOf(disk, 'x');
+      expect(written).toBeGreaterThan(MIB / 2);
+      await place.unmount();
+      place.mount(options);
+      expect(lengthOf(disk, 'x')).toBe(written);
+      await place.unmount();
+    }),
+  ));
+
+test('umount tells what could not be kept, and fails', () =>
+  withScratchPlace((place) =>
+    withTmpfs(place, 'size=4m', async (tmpfs) => {
+      // A disk that has less space than its file system thinks.
+      const [small, mounted] = [`${tmpfs}/small.ext4`, path.join(place.folder, 'small')];
+      fs.mkdirSync(mounted);
+      runCommand('truncate', ['-s', '32M', small]);
+      runCommand('mkfs.ext4', ['-q', '-O', '^has_journal', small]);
+      runCommand('mount', ['-o', 'loop', small, mounted]);
+      try {
+        const delta = `${mounted}/delta`;
+        place.mount(['--delta', delta]);
+        expect(tryFill(place.disk, 'x', 0, 8 * MIB)).toMatchObject({ status: 0 });
+        const lost = new RegExp(
+          `the delta ${delta} cannot be kept: [^\n]+; what was written since the last fsync\\(2\\) is not in ${delta}$`,
+        );
+        const { status, stderr } = tryCommand(QCOW2FS, ['umount', place.mountpoint]);
+        expect({ status, stderr: stderr.trimEnd() }).toEqual({ status: 1, stderr: expect.stringMatching(lost) });
+        expect(stderr).toContain(`${place.mountpoint} is unmounted, but`);
+        expect(place.log()).toEqual([expect.stringMatching(lost)]);
+      } finally {
+        tryCommand('umount', [mounted]);
+      }
+    }),
+  ));
+
+/** How many bytes of a file are this letter, from its start on. */
+function lengthOf(file: string, letter: string): number {
+  return fs.readFileSync(file).findIndex((byte) => byte !== letter.charCodeAt(0));
+}

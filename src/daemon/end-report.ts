@@ -1,0 +1,84 @@
+/**
+ * What the process of a scratch view says at its end to the `umount` that waits for it: in a file without a name, which
+ * `umount` opens as a descriptor of the process, as long as that is there. One that was killed has said nothing.
+ */
+
+import { randomBytes } from 'node:crypto';
+import fs from 'node:fs';
+import path from 'node:path';
+import { createForOwner } from '../common/create-for-owner.ts';
+import { messageOf, Qcow2fsError } from '../errors.ts';
+import { listProcFolder, readProcLink, unlessUnseen } from './proc-files.ts';
+
+const NAME = '.qcow2fs-end-';
+/** The file has its size from the start: on a disk that has run full since, it can be written all the same. */
+const REPORT_BYTES = 4096;
+
+export interface EndReport {
+  /** What did not go as it should have; none if all is well. */
+  readonly problems: readonly string[];
+}
+
+/**
+ * Returns the descriptor of a report that says nothing yet.
+ * @param folders where the file may be, the best one first
+ * @throws Qcow2fsError IO if it can be in none of them.
+ */
+export function createEndReport(folders: readonly string[]): number {
+  let failure: unknown;
+  for (const folder of folders) {
+    try {
+      return createWithoutName(folder);
+    } catch (error) {
+      failure ??= error;
+    }
+  }
+  throw new Qcow2fsError(
+    'IO',
+    `no file for a report can be made in ${folders.join(' or ')}: ${messageOf(failure)}; set TMPDIR to a folder that can be written`,
+    { cause: failure },
+  );
+}
+
+/** What is too long is left out. */
+export function writeEndReport(fd: number, report: EndReport): void {
+  let { problems } = report;
+  let text = Buffer.from(JSON.stringify({ problems }));
+  for (let limit = REPORT_BYTES; text.length > REPORT_BYTES; limit = Math.floor(limit / 2)) {
+    problems = problems.map((problem) => problem.slice(0, limit));
+    text = Buffer.from(JSON.stringify({ problems }));
+  }
+  fs.writeSync(fd, text, 0, text.length, 0);
+}
+
+/** Undefined as long as nothing was said. */
+export function readEndReport(fd: number): EndReport | undefined {
+  const bytes = Buffer.alloc(REPORT_BYTES);
+  fs.readSync(fd, bytes, 0, bytes.length, 0);
+  const text = bytes.toString('utf8', 0, bytes.indexOf(0) < 0 ? bytes.length : bytes.indexOf(0));
+  return text === '' ? undefined : (JSON.parse(text) as EndReport);
+}
+
+/** Opens the report of a process, to be read when it has ended. Undefined if it has none, or is not to be seen. */
+export function openEndReport(pid: number): number | undefined {
+  const folder = `/proc/${pid}/fd`;
+  const found = listProcFolder(folder).find((fd) => isReport(readProcLink(`${folder}/${fd}`)));
+  return found === undefined ? undefined : unlessUnseen(() => fs.openSync(`${folder}/${found}`, fs.constants.O_RDONLY));
+}
+
+function isReport(target: string | undefined): boolean {
+  return target !== undefined && path.basename(target).startsWith(NAME);
+}
+
+function createWithoutName(folder: string): number {
+  const file = path.join(folder, `${NAME}${randomBytes(8).toString('hex')}`);
+  const fd = createForOwner(file, fs.constants.O_RDWR);
+  try {
+    fs.unlinkSync(file);
+    fs.writeSync(fd, Buffer.alloc(REPORT_BYTES), 0, REPORT_BYTES, 0);
+    return fd;
+  } catch (error) {
+    fs.closeSync(fd);
+    throw error;
+  }
+}
