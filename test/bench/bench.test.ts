@@ -64,10 +64,11 @@ test.each(['SIGINT', 'SIGTERM'] as const)('%s ends it with nothing left behind',
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     let said = '';
+    let isTold = false;
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       said += text;
-      // All servers are there then.
-      if (said.includes('plain: sequential, buffered')) child.kill(signal);
+      // All servers are there then. Once: what comes while the process ends would be the end of it.
+      if (!isTold && said.includes('plain: sequential, buffered')) isTold = child.kill(signal);
     });
     const [code] = (await once(child, 'close')) as [number];
     expect(code).toBe(1);

@@ -12,6 +12,7 @@ const TIB = 2 ** 40;
 const WRITTEN_BYTES = 16 * 2 ** 20;
 const PROGRAM = path.join(import.meta.dirname, 'large-disk-program.mjs');
 
+/** Milliseconds are those of a processor. */
 type Results = Readonly<Record<string, number>>;
 
 async function measure(kind: string, sizeBytes: number): Promise<Results> {
@@ -27,7 +28,7 @@ async function measure(kind: string, sizeBytes: number): Promise<Results> {
 }
 
 describe.each([16, 64])('a disk of %i TiB', (tebibytes) => {
-  test('costs the memory of what is written, and no time', async () => {
+  test('costs the memory of what is written, and no work', async () => {
     const results = await measure('throw-away', tebibytes * TIB);
     expect(results).toMatchObject({ usedBytes: WRITTEN_BYTES, allocatedBytes: WRITTEN_BYTES, leftBytes: 0 });
     // Each block that was written has a page of the map to itself; Node.js takes some for its own code.
