@@ -7,8 +7,11 @@ import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { createForOwner } from '../common/create-for-owner.ts';
+import { createLogger } from '../common/logging.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
-import { listProcFolder, readProcLink, unlessUnseen } from './proc-files.ts';
+import { listProcFolder, readProcLink } from './proc-files.ts';
+
+const log = createLogger('daemon');
 
 const NAME = '.qcow2fs-end-';
 /** The file has its size from the start: on a disk that has run full since, it can be written all the same. */
@@ -51,7 +54,7 @@ export function writeEndReport(fd: number, report: EndReport): void {
   fs.writeSync(fd, text, 0, text.length, 0);
 }
 
-/** Undefined as long as nothing was said. */
+/** Undefined as long as nothing was said. @throws what the system says. */
 export function readEndReport(fd: number): EndReport | undefined {
   const bytes = Buffer.alloc(REPORT_BYTES);
   fs.readSync(fd, bytes, 0, bytes.length, 0);
@@ -59,11 +62,16 @@ export function readEndReport(fd: number): EndReport | undefined {
   return text === '' ? undefined : (JSON.parse(text) as EndReport);
 }
 
-/** Opens the report of a process, to be read when it has ended. Undefined if it has none, or is not to be seen. */
+/** Opens the report of a process, to be read when it has ended. Undefined if it has none, or for whatever reason cannot be opened. */
 export function openEndReport(pid: number): number | undefined {
   const folder = `/proc/${pid}/fd`;
   const found = listProcFolder(folder).find((fd) => isReport(readProcLink(`${folder}/${fd}`)));
-  return found === undefined ? undefined : unlessUnseen(() => fs.openSync(`${folder}/${found}`, fs.constants.O_RDONLY));
+  try {
+    return found === undefined ? undefined : fs.openSync(`${folder}/${found}`, fs.constants.O_RDONLY);
+  } catch (error) {
+    log('the report of process %d cannot be opened: %s', pid, messageOf(error));
+    return undefined;
+  }
 }
 
 function isReport(target: string | undefined): boolean {

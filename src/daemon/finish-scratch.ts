@@ -25,8 +25,17 @@ export async function finishScratch(
 ): Promise<number> {
   const problems = await finish(served, scratch, options, signal);
   for (const problem of problems) warn(problem);
-  if (scratch.endReport !== undefined) writeEndReport(scratch.endReport, { problems });
+  if (scratch.endReport !== undefined) tellEnd(scratch.endReport, problems);
   return problems.length === 0 ? 0 : 1;
+}
+
+/** Without it, `umount` says that it does not know. */
+function tellEnd(endReport: number, problems: readonly string[]): void {
+  try {
+    writeEndReport(endReport, { problems });
+  } catch (error) {
+    warn(`\`qcow2fs umount\` cannot be told how this has ended: ${messageOf(error)}`);
+  }
 }
 
 async function finish(
@@ -41,7 +50,10 @@ async function finish(
   // First: until the export is made, the changes are nowhere else.
   const unsaved = whyUnsaved(scratch);
   const rest = unsaved && `${unsaved}; what was written since the last fsync(2) is not in ${deltaPath}`;
-  if (wanted.export === undefined) return rest === undefined ? [] : [rest];
+  if (wanted.export === undefined) {
+    if (rest !== undefined) return [rest];
+    return fs.fstatSync(fd).nlink === 0 ? [describePlace(deltaPath, fd)] : [];
+  }
   const target = wanted.export.path;
   try {
     await exportScratch(served, scratch, wanted.export, chain, signal);

@@ -30,6 +30,8 @@ export interface ServedScratch {
 }
 
 const CURRENT = 0;
+/** It can be written and read also when a disk fails (shm_overview(7)). */
+const MEMORY = '/dev/shm';
 
 /**
  * Finds the state and makes or opens its delta.
@@ -46,7 +48,7 @@ export async function openScratch(served: ServedImage, options: ScratchOptions):
   const size = { sizeBytes, maxBytes: options.maxDeltaBytes };
   const deltaPath = deltaPathOf(options);
   if (deltaPath === undefined) return { block, delta: createTemporaryDelta(size), endReport: undefined };
-  const endReport = createEndReport([os.tmpdir(), path.dirname(deltaPath)]);
+  const endReport = createEndReport([MEMORY, os.tmpdir(), path.dirname(deltaPath)]);
   try {
     const origin = { imagePath, stateText: options.state, identity: stateIdentity(image, state) };
     // Last: nothing can fail with the delta open.

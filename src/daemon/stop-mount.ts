@@ -11,7 +11,7 @@ import { isRoot } from '../fuse/mounter.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
 import { unmountIdle, unmountLazily } from '../fuse/unmount.ts';
 import { isDead, requireOwnMount } from './check-mountpoint.ts';
-import { openEndReport, readEndReport } from './end-report.ts';
+import { type EndReport, openEndReport, readEndReport } from './end-report.ts';
 import { findDaemons, hasEnded, scratchOf } from './find-daemons.ts';
 import { deltaPathOf, type ScratchOptions } from './mount-options.ts';
 import { describeMountUsers, isUsedForAMomentOnly } from './mount-users.ts';
@@ -71,12 +71,24 @@ function requireGoodEnd(mountpoint: string, scratch: ScratchOptions, endReport: 
   const delta = deltaPathOf(scratch);
   // Nothing was to be kept.
   if (delta === undefined) return;
-  const problems = (endReport === undefined ? undefined : readEndReport(endReport)?.problems) ?? [
-    `its process was killed before it was done: ${scratch.export === undefined ? '' : `${scratch.export.path} was not made, and `}` +
-      `only what was written before the last fsync(2) is sure to be in ${delta}`,
-  ];
-  if (problems.length === 0) return;
-  throw new Qcow2fsError('IO', `${mountpoint} is unmounted, but ${problems.join('; ')}`, { data: { mountpoint } });
+  const problem = findProblem(endReport, delta, scratch.export?.path);
+  if (problem === undefined) return;
+  throw new Qcow2fsError('IO', `${mountpoint} is unmounted, but ${problem}`, { data: { mountpoint } });
+}
+
+function findProblem(endReport: number | undefined, delta: string, exported: string | undefined): string | undefined {
+  let report: EndReport | undefined;
+  try {
+    report = endReport === undefined ? undefined : readEndReport(endReport);
+  } catch (error) {
+    return `how its process has ended cannot be told: ${messageOf(error)}; the log says if something went wrong`;
+  }
+  if (report !== undefined) return report.problems.length === 0 ? undefined : report.problems.join('; ');
+  if (endReport === undefined) {
+    return 'how its process has ended cannot be seen by this user, or from here; the log says if something went wrong';
+  }
+  const hint = exported === undefined ? '' : `${exported} may not be whole (\`qemu-img check\`), and `;
+  return `its process was killed before it was done: ${hint}only what was written before the last fsync(2) is sure to be in ${delta}`;
 }
 
 async function removeDead(mount: Mount): Promise<void> {
@@ -112,22 +124,25 @@ async function removeLive(mount: Mount): Promise<void> {
 async function waitForEnd(mount: Mount, pid: number | undefined): Promise<void> {
   const deadline = Date.now() + PATIENCE_MS;
   while (pid !== undefined && !hasEnded(pid)) {
-    if (Date.now() > deadline && isServing(pid)) {
-      throw new Qcow2fsError(
-        'MOUNT',
-        `${mount.mountpoint} is unmounted, but its daemon (pid ${pid}) still serves it to somebody: a container or service ` +
-          `with a mount namespace of its own that was made meanwhile (grep -l ${mount.mountpoint} /proc/*/mountinfo)`,
-        { data: { mountpoint: mount.mountpoint, pid } },
-      );
-    }
+    if (Date.now() > deadline) requireNotServing(mount, pid);
     await sleep(POLL_MS);
   }
 }
 
-/** True while the process has the device open. It is our own user's, so its descriptors can be seen, unless it has ended. */
-function isServing(pid: number): boolean {
+/** @throws Qcow2fsError MOUNT if the process still has the device open, or if that is not to be seen (ptrace(2)). */
+function requireNotServing({ mountpoint }: Mount, pid: number): void {
   const folder = `/proc/${pid}/fd`;
-  return listProcFolder(folder).some((fd) => readProcLink(path.join(folder, fd)) === DEVICE);
+  const fds = listProcFolder(folder);
+  if (fds.length > 0 && !fds.some((fd) => readProcLink(path.join(folder, fd)) === DEVICE)) return;
+  if (hasEnded(pid)) return;
+  const why =
+    fds.length > 0
+      ? `still serves it to somebody: a container or service with a mount namespace of its own that was made meanwhile ` +
+        `(grep -l ${mountpoint} /proc/*/mountinfo)`
+      : 'is still there: whether it serves somebody, or has something to write, is not to be seen without CAP_SYS_PTRACE';
+  throw new Qcow2fsError('MOUNT', `${mountpoint} is unmounted, but its daemon (pid ${pid}) ${why}`, {
+    data: { mountpoint, pid },
+  });
 }
 
 function refuse(mountpoint: string, reason: string, cause?: unknown): Qcow2fsError {

@@ -14,7 +14,7 @@ import { createEdge, type Edge, fillEdge, setEdge } from './edge-block.ts';
 import { MapSpace } from './map-space.ts';
 import { SharedLock } from './shared-lock.ts';
 import { SpaceReturn } from './space-return.ts';
-import { markAllDirty, syncKeptDelta } from './sync-delta.ts';
+import { markAllDirty, requireNoLoss, syncKeptDelta } from './sync-delta.ts';
 
 const ZEROS = Buffer.alloc(BLOCK_BYTES);
 
@@ -61,6 +61,8 @@ export class Delta {
   /** Reads bytes of blocks that are DATA, by their offset in the disk. @throws Qcow2fsError IO. */
   read(target: Buffer, targetOffset: number, offset: number, length: number): void {
     readFile(this.#memory, target, targetOffset, length, this.#memory.dataStart + offset);
+    // Afterwards: what was lost before is told then.
+    requireNoLoss(this.#memory);
   }
 
   /**
@@ -98,6 +100,7 @@ export class Delta {
   }
 
   #write(base: Disk, source: Buffer, sourceOffset: number, offset: number, end: number): void {
+    requireNoLoss(this.#memory);
     const from = Math.floor(offset / BLOCK_BYTES);
     const to = Math.ceil(end / BLOCK_BYTES);
     const { blocks } = this;
@@ -150,6 +153,7 @@ export class Delta {
   }
 
   #discard(base: Disk, offset: number, end: number): void {
+    requireNoLoss(this.#memory);
     const isToTheEnd = end === this.#memory.sizeBytes;
     const from = Math.ceil(offset / BLOCK_BYTES);
     const to = isToTheEnd ? this.#blockCount : Math.floor(end / BLOCK_BYTES);

@@ -62,7 +62,11 @@ export class MapSpace {
   #reserveKind(page: number): void {
     const block = Math.floor(page / PAGES_PER_KIND_BLOCK);
     if (this.#kindBlocks[block] === 1) return;
-    writeFile(this.#memory, Buffer.of(this.#blocks.kindOf(page)), 0, 1, this.#layout.kindsStart + page);
+    const first = block * PAGES_PER_KIND_BLOCK;
+    const count = Math.min(PAGES_PER_KIND_BLOCK, this.#blocks.pageCount - first);
+    // All of them: the blocks of the file system may be smaller.
+    const kinds = Buffer.from(Array.from({ length: count }, (_, index) => this.#blocks.kindOf(first + index)));
+    writeFile(this.#memory, kinds, 0, count, this.#layout.kindsStart + first);
     this.#kindBlocks[block] = 1;
   }
 

@@ -98,10 +98,14 @@ function syncOrLose(memory: DeltaMemory): void {
   }
 }
 
-function requireNoLoss(memory: DeltaMemory): void {
+/**
+ * For all that uses the file: what the operating system has given up reads as something else once it is out of memory.
+ * @throws Qcow2fsError IO.
+ */
+export function requireNoLoss(memory: DeltaMemory): void {
   if (Atomics.load(new Int32Array(memory.control), SYNC_FAILED) === 0) return;
   throw new Qcow2fsError(
     'IO',
-    `${memory.name} cannot be kept: its disk failed before, and may have lost what was written`,
+    `${memory.name} cannot be used any more: its disk has failed, and may have lost what was written`,
   );
 }

@@ -25,6 +25,7 @@ import {
   QCOW2_INCOMPAT_EXTL2,
   QCOW2_V2_HEADER_BYTES,
   QCOW2_V3_HEADER_BYTES,
+  SIZE_FIELD,
 } from './wire/header.ts';
 import {
   decodeFeatureNames,
@@ -164,7 +165,10 @@ function readHeader(storage: Storage): Header {
   try {
     return decodeHeader(bytes.subarray(0, count));
   } catch (cause) {
-    throw new Qcow2fsError('DAMAGED', `${storage.name}: ${messageOf(cause)}`, { cause });
+    // QEMU takes up to 2 EiB, with the largest clusters.
+    const isTooLarge = cause instanceof Qcow2fsError && cause.data.field === SIZE_FIELD;
+    const hint = isTooLarge ? ': a disk of 8 PiB or more is not supported' : '';
+    throw new Qcow2fsError('DAMAGED', `${storage.name}: ${messageOf(cause)}${hint}`, { cause });
   }
 }
 

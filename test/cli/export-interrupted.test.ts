@@ -131,8 +131,8 @@ describe('an export leaves no file', () => {
       process.kill(daemon, 'SIGKILL');
       expect(await ended).toEqual([1, null]);
       expect(messages).toBe(
-        `qcow2fs: ${mountpoint} is unmounted, but its process was killed before it was done: ${file} was not made, and only what ` +
-          `was written before the last fsync(2) is sure to be in ${file}.delta\n`,
+        `qcow2fs: ${mountpoint} is unmounted, but its process was killed before it was done: ${file} may not be whole ` +
+          `(\`qemu-img check\`), and only what was written before the last fsync(2) is sure to be in ${file}.delta\n`,
       );
       expect(fs.existsSync(`${file}.delta`)).toBe(true);
     }));

@@ -2,6 +2,7 @@
 
 import fs from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import type { Disk } from '../../src/disk/disk.ts';
 import { openKeptDelta } from '../../src/overlay/open-delta.ts';
 import { catchError } from '../support/catch-error.ts';
 import { runCommand } from '../support/run-command.ts';
@@ -19,14 +20,35 @@ const MAP_START = 2 * BLOCK;
 
 const base = new BaseDisk(PAGE_COUNT * PAGE_BYTES);
 
-async function open(file: string): Promise<Overlay> {
+async function open(file: string, disk: Disk = base): Promise<Overlay> {
   const names = { imagePath: 'a', stateText: 'b', identity: 'c' };
-  return overlayOf(base, await openKeptDelta(file, { sizeBytes: base.sizeBytes, maxBytes: 2 ** 40, ...names }));
+  return overlayOf(disk, await openKeptDelta(file, { sizeBytes: disk.sizeBytes, maxBytes: 2 ** 40, ...names }));
+}
+
+/** Blocks of 1 KiB are what mkfs.ext4 takes for small file systems: the kinds of a page do not share one with all others. */
+const withSmallBlocks = (folder: string, body: (mounted: string) => Promise<void>) =>
+  withExt4(folder, 12 * MIB, body, ['-b', '1024']);
+
+/** A disk that is nothing but a hole. */
+function holes(sizeBytes: number): Disk {
+  return {
+    sizeBytes,
+    extentAt(_offset, maxLengthBytes, into) {
+      Object.assign(into, { kind: 'hole', lengthBytes: maxLengthBytes, hostOffset: -1, depth: 0 });
+    },
+    readAt: (target, targetOffset, _offset, length) => void target.fill(0, targetOffset, targetOffset + length),
+    allocatedBytes: () => 0,
+    metadataBytes: () => 0,
+  };
 }
 
 const PLACES = [
   ['tmpfs', (folder: string, body: (mounted: string) => Promise<void>) => withTmpfs(folder, 4 * MIB, body)],
-  ['ext4', (folder: string, body: (mounted: string) => Promise<void>) => withExt4(folder, 12 * MIB, body)],
+  [
+    'ext4',
+    (folder: string, body: (mounted: string) => Promise<void>) => withExt4(folder, 12 * MIB, body, ['-b', '4096']),
+  ],
+  ['ext4 with blocks of 1 KiB', withSmallBlocks],
 ] as const;
 
 describe.each(PLACES)('on a %s that its blocks have filled', (_, withPlace) => {
@@ -82,6 +104,46 @@ describe.each(PLACES)('on a %s that its blocks have filled', (_, withPlace) => {
       }),
     ));
 });
+
+test('pages have space for their kinds also where the blocks of the file system are small', () =>
+  withTemporaryFolder((folder) =>
+    withSmallBlocks(folder, async (mounted) => {
+      const wide = holes(2000 * PAGE_BYTES);
+      const { disk, memory } = await open(`${mounted}/delta`, wide);
+      for (const page of [0, 1500]) disk.writeAt(Buffer.alloc(BLOCK, 5), 0, page * PAGE_BYTES, BLOCK);
+      fillWith(`${mounted}/ballast`, 512);
+      disk.sync();
+      fs.closeSync(memory.fd);
+      const again = await open(`${mounted}/delta`, wide);
+      for (const page of [0, 1500]) {
+        expect(readBytes(again.disk, page * PAGE_BYTES, BLOCK)).toEqual(Buffer.alloc(BLOCK, 5));
+      }
+      fs.closeSync(again.memory.fd);
+    }),
+  ));
+
+/** The file system believes that its disk is larger than it is. */
+test('a delta whose disk has failed gives no bytes any more', () =>
+  withTemporaryFolder((folder) =>
+    withTmpfs(folder, 4 * MIB, async (tmpfs) => {
+      fs.mkdirSync(`${tmpfs}/inner`);
+      await withExt4(`${tmpfs}/inner`, 32 * MIB, async (mounted) => {
+        const { disk, memory } = await open(`${mounted}/delta`);
+        const bytes = Buffer.alloc(8 * MIB, 'x');
+        disk.writeAt(bytes, 0, 0, bytes.length);
+        expect(readBytes(disk, 0, BLOCK)).toEqual(bytes.subarray(0, BLOCK));
+        expect(catchError(() => disk.sync())).toMatchObject({ code: 'IO' });
+        const failure = { code: 'IO', message: expect.stringContaining('its disk has failed') };
+        expect(catchError(() => readBytes(disk, 0, BLOCK))).toMatchObject(failure);
+        expect(catchError(() => disk.writeAt(bytes, 0, 0, BLOCK))).toMatchObject(failure);
+        expect(catchError(() => disk.discardAt(0, BLOCK))).toMatchObject(failure);
+        expect(catchError(() => disk.sync())).toMatchObject(failure);
+        // What is not in its file is as it was.
+        expect(readBytes(disk, PAGE_BYTES, BLOCK)).toEqual(readBytes(base, PAGE_BYTES, BLOCK));
+        fs.closeSync(memory.fd);
+      });
+    }),
+  ));
 
 test('a map that somebody else has made a hole again fails the sync, which can be tried again', () =>
   withTemporaryFolder((folder) =>

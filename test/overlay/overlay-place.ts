@@ -47,10 +47,10 @@ export function fileBytes(memory: DeltaMemory): number {
 }
 
 /** Takes all the space of a file system. */
-export function fillWith(file: string): void {
+export function fillWith(file: string, pieceBytes = BLOCK_BYTES): void {
   const fd = fs.openSync(file, 'w');
   try {
-    for (;;) fs.writeSync(fd, Buffer.alloc(BLOCK_BYTES, 1));
+    for (;;) fs.writeSync(fd, Buffer.alloc(pieceBytes, 1));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
   } finally {
@@ -72,11 +72,12 @@ export async function withExt4<Result>(
   folder: string,
   sizeBytes: number,
   body: (mounted: string) => Result | Promise<Result>,
+  options: readonly string[] = [],
 ): Promise<Result> {
   const image = `${folder}/ext4`;
   fs.writeFileSync(image, '');
   fs.truncateSync(image, sizeBytes);
-  runCommand('mkfs.ext4', ['-q', '-m', '0', image]);
+  runCommand('mkfs.ext4', ['-q', '-m', '0', ...options, image]);
   return withMount(folder, ['-o', 'loop', image], body);
 }
 

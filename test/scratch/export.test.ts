@@ -204,3 +204,20 @@ test('a delta that was removed is told to be lost, if it is needed', () =>
       fs.unlinkSync(exported);
     }
   }));
+
+test('umount that may not look at the process waits for it, and does not claim to know', () =>
+  withTemporaryFolder((folder) => {
+    const { image, expected } = makeImage(folder);
+    const [mountpoint, exported] = [path.join(folder, 'mnt'), path.join(folder, 'repaired.qcow2')];
+    fs.mkdirSync(mountpoint);
+    runCommand(QCOW2FS, ['scratch', '--export', exported, image, 'monday', mountpoint]);
+    writeTo(`${mountpoint}/disk.raw`);
+    // As root in a container.
+    const { status, stderr } = tryCommand('setpriv', ['--bounding-set=-sys_ptrace', QCOW2FS, 'umount', mountpoint]);
+    writeTo(expected);
+    expectImage(exported, expected);
+    expect({ status, stderr }).toEqual({
+      status: 1,
+      stderr: `qcow2fs: ${mountpoint} is unmounted, but how its process has ended cannot be seen by this user, or from here; the log says if something went wrong\n`,
+    });
+  }));

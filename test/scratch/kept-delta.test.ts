@@ -57,6 +57,20 @@ test('holes and space are kept as well', () =>
     await place.unmount();
   }));
 
+test('a delta that was removed meanwhile is told to be lost', () =>
+  withScratchPlace(async (place) => {
+    const { disk, mountpoint } = place;
+    place.mount(['--delta', deltaOf(place)]);
+    expect(tryFill(disk, 'x', 0, MIB)).toMatchObject({ status: 0 });
+    fs.unlinkSync(deltaOf(place));
+    expect(tryCommand(QCOW2FS, ['umount', mountpoint])).toEqual({
+      status: 1,
+      stdout: '',
+      stderr: `qcow2fs: ${mountpoint} is unmounted, but the changes are lost, as somebody has removed ${deltaOf(place)}\n`,
+    });
+    await waitUntilGone(mountpoint);
+  }));
+
 /** Writes pieces of 50 000 bytes that begin with their number, each fsynced before its number is printed. */
 const WRITER = `
 const fs = require('node:fs');

@@ -25,7 +25,6 @@
  */
 
 import { readU64BE, writeU64BE } from '../../common/bytes.ts';
-import { Qcow2fsError } from '../../errors.ts';
 
 /** "QFI\xfb" */
 export const QCOW_MAGIC = 0x514649fb;
@@ -82,6 +81,9 @@ export interface Header {
   readonly compressionType: number;
 }
 
+/** As an error names it, in `data.field`. */
+export const SIZE_FIELD = 'header field size';
+
 /**
  * Decodes a header from at least 72 bytes (version 2), or 104 and up to 112 bytes (version 3). Fields that version 2
  * does not have get the values that the specification assumes for it.
@@ -96,7 +98,7 @@ export function decodeHeader(bytes: Buffer): Header {
     backingFileOffset: readU64BE(bytes, 8, 'header field backing_file_offset'),
     backingFileSize: bytes.readUInt32BE(16),
     clusterBits: bytes.readUInt32BE(20),
-    size: readSize(bytes),
+    size: readU64BE(bytes, 24, SIZE_FIELD),
     cryptMethod: bytes.readUInt32BE(32),
     l1Size: bytes.readUInt32BE(36),
     l1TableOffset: readU64BE(bytes, 40, 'header field l1_table_offset'),
@@ -111,14 +113,6 @@ export function decodeHeader(bytes: Buffer): Header {
     headerLength,
     compressionType: isV3 && headerLength > 104 && bytes.length > 104 ? bytes.readUInt8(104) : 0,
   };
-}
-
-/** A size that is too large here may be one that QEMU takes: up to 2 EiB, with the largest clusters. */
-function readSize(bytes: Buffer): number {
-  const size = bytes.readBigUInt64BE(24);
-  if (size <= Number.MAX_SAFE_INTEGER) return Number(size);
-  const message = `header field size is ${size}, a disk of 8 PiB or more: that is not supported`;
-  throw new Qcow2fsError('DAMAGED', message, { data: { field: 'header field size' } });
 }
 
 /** Encodes the 104 bytes of a header of version 3; `headerLength` and `compressionType` have no other value then. */
