@@ -28,13 +28,27 @@ export function* splitAtVolumes(
   }
 }
 
-/** The parts of the disk that are in volumes, between all bounds of volumes. */
+/** The parts of the disk that are in volumes, between all bounds of volumes; the names are in the order of the volumes. */
 function placesBetween(volumes: readonly PlacedVolume[]) {
-  const all = volumes.flatMap(({ name, ranges }) => ranges.map((range) => ({ name, ...range })));
-  const bounds = [...new Set(all.flatMap(({ start, end }) => [start, end]))].sort((one, other) => one - other);
-  return bounds.slice(0, -1).flatMap((start, index) => {
-    const end = bounds[index + 1] ?? start;
-    const names = all.filter((range) => range.start <= start && range.end >= end).map(({ name }) => name);
-    return names.length === 0 ? [] : [{ start, end, volumes: [...new Set(names)] }];
-  });
+  const bounds = volumes
+    .flatMap(({ ranges }, index) =>
+      ranges.flatMap(({ start, end }) => [
+        { at: start, index, change: 1 },
+        { at: end, index, change: -1 },
+      ]),
+    )
+    .sort((one, other) => one.at - other.at);
+  const places: { start: number; end: number; volumes: readonly string[] }[] = [];
+  /** How many ranges of a volume are open, for those that have any. */
+  const open = new Map<number, number>();
+  for (const [place, { at, index, change }] of bounds.entries()) {
+    const count = (open.get(index) ?? 0) + change;
+    if (count === 0) open.delete(index);
+    else open.set(index, count);
+    const end = bounds[place + 1]?.at ?? at;
+    if (end === at || open.size === 0) continue;
+    const names = [...open.keys()].sort((one, other) => one - other).map((each) => volumes[each]?.name ?? '');
+    places.push({ start: at, end, volumes: [...new Set(names)] });
+  }
+  return places;
 }

@@ -6,6 +6,7 @@ import type { FileSystemProbe } from './file-systems/file-system-probe.ts';
 import { probeFileSystem } from './file-systems/probe-file-system.ts';
 import { readLvm } from './lvm/lvm.ts';
 import type { LogicalVolume } from './lvm/lvm-result.ts';
+import type { Recognise } from './mbr.ts';
 import { readPartitionTable } from './partition-table.ts';
 import type { Partition, PartitionTable } from './partitions.ts';
 
@@ -35,6 +36,9 @@ const LVM_MEMBER = 'LVM2_member';
 const WITH_BOOT_SECTOR = ['vfat', 'exfat', 'ntfs'];
 /** A disc image may have partitions as well: an installer that starts from a disc and from a stick. */
 const HYBRID = 'iso9660';
+
+/** A file system that fills its partition leaves at most one such part of it: what is no whole block, or a little more. */
+const ROUNDED_OFF_PART = 16;
 
 /** Bounds what is made of a crafted table; LVM2 itself advises against more than some hundred. */
 const MAX_VOLUME_COUNT = 4096;
@@ -114,6 +118,21 @@ function probe(disk: Disk, name: string, problems: string[]): FileSystemProbe | 
   return probeFileSystem(disk, ({ message }) => problems.push(`${name}: ${message}`));
 }
 
-function recogniser(disk: Disk): (startBytes: number, sizeBytes: number) => boolean {
-  return (startBytes, sizeBytes) => probeFileSystem(new WindowDisk(disk, startBytes, sizeBytes)) !== undefined;
+function recogniser(disk: Disk): Recognise {
+  return (startBytes, sizeBytes) => {
+    const found = probeFileSystem(new WindowDisk(disk, startBytes, sizeBytes));
+    if (found === undefined) return 'nothing';
+    // Its own sectors are as large as those of the disk, or it could not be mounted there.
+    if (WITH_BOOT_SECTOR.includes(found.type) && sectorBytesAt(disk, startBytes, found.type) !== 4096)
+      return 'something';
+    const rest = sizeBytes - (found.sizeBytes ?? 0);
+    return rest >= 0 && rest <= sizeBytes / ROUNDED_OFF_PART ? 'filling' : 'something';
+  };
+}
+
+/** Of a file system with a boot sector, which says it as a number, or exFAT as a power of two. */
+function sectorBytesAt(disk: Disk, startBytes: number, type: string): number {
+  const boot = Buffer.alloc(512);
+  disk.readAt(boot, 0, startBytes, boot.length);
+  return type === 'exfat' ? 2 ** boot.readUInt8(108) : boot.readUInt16LE(11);
 }

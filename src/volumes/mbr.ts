@@ -27,8 +27,11 @@ const FIRST_LOGICAL_NUMBER = 5;
 /** Links that Linux follows without finding a partition (`loopct`). */
 const MAX_EMPTY_LINKS = 100;
 
-/** True if the range of the disk holds something that is recognised. */
-export type Recognise = (startBytes: number, sizeBytes: number) => boolean;
+/**
+ * What is recognised in a range of the disk: `filling` is a file system for sectors of 4096
+ * bytes that says of itself that it is as large as the range.
+ */
+export type Recognise = (startBytes: number, sizeBytes: number) => 'nothing' | 'something' | 'filling';
 
 /** What is known of a table while its partitions are collected. */
 interface Collection {
@@ -44,13 +47,20 @@ interface Collection {
 export function readMbr(disk: Disk, mbr: Buffer, recognise: Recognise): PartitionTable {
   const entries = decodeMbrEntries(mbr);
   const signature = decodeDiskSignature(mbr);
+  const sectorBytes = findSectorBytes(disk, entries, recognise);
+  const problems: string[] = [];
+  if (sectorBytes !== SECTOR_SIZES[0]) {
+    problems.push(
+      `the partition table is taken for one with sectors of ${sectorBytes} bytes: with ${SECTOR_SIZES[0]}, there is nothing where its partitions start`,
+    );
+  }
   const collection: Collection = {
     disk,
-    sectorBytes: findSectorBytes(disk, entries, recognise),
+    sectorBytes,
     // libblkid takes 0 for none.
     uuid: signature === 0 ? undefined : signature.toString(16).padStart(8, '0'),
     partitions: [],
-    problems: [],
+    problems,
     nextLogicalNumber: FIRST_LOGICAL_NUMBER,
   };
   entries.forEach((entry, slot) => {
@@ -58,27 +68,46 @@ export function readMbr(disk: Disk, mbr: Buffer, recognise: Recognise): Partitio
     add(collection, slot + 1, entry.startSector, entry);
     if (isExtendedType(entry.type)) addLogical(collection, slot + 1, entry);
   });
-  const { sectorBytes, uuid, problems } = collection;
+  const { uuid } = collection;
   const partitions = collection.partitions.sort((one, other) => one.number - other.number);
   return { kind: 'dos', sectorBytes, uuid, partitions, problems: [...problems, ...findOverlaps(partitions)] };
 }
 
 /**
- * Sectors have 512 bytes, unless only with another size there is something where partitions start: the record of an
- * extended partition, or what is recognised.
+ * Sectors have 512 bytes, as Linux has it for the disks of virtual machines, unless there is proof for another size: nothing is
+ * where partitions start with 512, all of them lie within the disk with the other size, and one has the record of an
+ * extended partition there, or a file system of its own size. What an earlier partition has left is at such a place by chance
+ * only, and as large as it was.
  */
 function findSectorBytes(disk: Disk, entries: readonly MbrEntry[], recognise: Recognise): SectorBytes {
+  const [usual, ...others] = SECTOR_SIZES;
   const used = entries.filter(({ sectorCount }) => sectorCount !== 0);
-  const fits = (sectorBytes: SectorBytes) =>
-    used.some(({ type, startSector, sectorCount }) => {
-      const start = startSector * sectorBytes;
-      // Nothing is told by a partition that starts at the table itself.
-      if (start === 0 || start >= disk.sizeBytes) return false;
-      if (!isExtendedType(type)) return recognise(start, Math.min(sectorCount * sectorBytes, disk.sizeBytes - start));
-      const record = readTable(disk, start, MBR_BYTES);
-      return typeof record !== 'string' && hasBootSignature(record);
-    });
-  return SECTOR_SIZES.find(fits) ?? SECTOR_SIZES[0];
+  const find = (entry: MbrEntry, sectorBytes: SectorBytes) => findAtStart(disk, entry, sectorBytes, recognise);
+  if (used.some((entry) => find(entry, usual) !== 'nothing')) return usual;
+  const isProven = (sectorBytes: SectorBytes) =>
+    used.every(({ startSector, sectorCount }) => (startSector + sectorCount) * sectorBytes <= disk.sizeBytes) &&
+    used.some((entry) => find(entry, sectorBytes) === 'filling');
+  return others.find(isProven) ?? usual;
+}
+
+function findAtStart(
+  disk: Disk,
+  { type, startSector, sectorCount }: MbrEntry,
+  sectorBytes: SectorBytes,
+  recognise: Recognise,
+): ReturnType<Recognise> {
+  const start = startSector * sectorBytes;
+  // Nothing is told by a partition that starts at the table itself.
+  if (start === 0 || start >= disk.sizeBytes) return 'nothing';
+  if (!isExtendedType(type)) return recognise(start, Math.min(sectorCount * sectorBytes, disk.sizeBytes - start));
+  const record = readTable(disk, start, MBR_BYTES);
+  if (typeof record === 'string' || !hasBootSignature(record)) return 'nothing';
+  return isRecord(record) ? 'filling' : 'something';
+}
+
+/** The boot sector of a file system has the signature, too. */
+function isRecord(record: Buffer): boolean {
+  return decodeMbrEntries(record).every(({ bootIndicator }) => bootIndicator === 0 || bootIndicator === 0x80);
 }
 
 /** Follows the chain of an extended partition, as parse_extended does. */

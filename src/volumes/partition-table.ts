@@ -14,12 +14,12 @@ import {
   type MbrEntry,
 } from './wire/mbr.ts';
 
-const recogniseNothing: Recognise = () => false;
+const recogniseNothing: Recognise = () => 'nothing';
 
 /**
  * The partition table, or undefined if the disk has none. A GPT counts only where the MBR says so; then the MBR's other
  * entries (hybrid) do not count. Every partition lies within the disk.
- * @param recognise says whether a range of the disk holds a file system or the like; without it, an MBR on a disk with
+ * @param recognise says what a range of the disk holds, a file system or the like; without it, an MBR on a disk with
  *   sectors of 4096 bytes is only told by its logical partitions.
  * @throws Qcow2fsError other than DAMAGED, PAST_END and IO, which cost what they make unreadable.
  */

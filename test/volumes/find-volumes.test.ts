@@ -315,3 +315,17 @@ describe('what cannot be read', () => {
     }),
   );
 });
+
+/** A partition that nothing is on yet, and what was on the disk before. */
+it.each([
+  ['a file system of an earlier partition', ['mkfs.fat', '-F', '16', '-S', '512', '--offset=16384'], ['32768']],
+  ['a copy of the superblock of an earlier file system', ['mkfs.ext4', '-q', '-F', '-b', '1024'], []],
+])('a new partition is where the tools say, whatever %s is at eight times its start', (_, mkfs, size) =>
+  withDisk(128 * MIB, (path) => {
+    const [program = '', ...options] = mkfs;
+    runCommand(program, [...options, path, ...size]);
+    runSfdisk(path, 'label: dos\n2048,8192\n', ['--wipe', 'never']);
+    const [first, ...others] = findIn(path).volumes;
+    expect([first?.startBytes, first?.fileSystem, others]).toEqual([MIB, undefined, []]);
+  }),
+);

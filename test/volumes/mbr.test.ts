@@ -322,7 +322,7 @@ test('sectors of 4096 bytes are told by the logical partitions, or by what is re
       const starts: number[] = [];
       const table = readPartitionTable(new RawDisk(new BufferStorage(bytes)), (startBytes) => {
         starts.push(startBytes);
-        return startBytes === MIB;
+        return startBytes === MIB ? 'filling' : 'nothing';
       });
       expect(table?.partitions.map(({ startBytes, sizeBytes }) => [startBytes, sizeBytes])).toEqual(
         readByPartx(device).map(([, start, size]) => [start, size]),
@@ -332,20 +332,47 @@ test('sectors of 4096 bytes are told by the logical partitions, or by what is re
   });
 });
 
-test('only what starts behind the table and within the disk tells the size of sectors', () => {
+/** A partition of 4096 sectors at sector 2048 of a disk of 64 MiB: the same with large sectors is 16 MiB at 8 MiB. */
+function bytesWith(...entries: [type: number, startSector: number, sectorCount: number][]): RawDisk {
+  const bytes = Buffer.alloc(64 * MIB);
+  encodeRecord([[0x83, 2048, 4096], ...entries]).copy(bytes);
+  return new RawDisk(new BufferStorage(bytes));
+}
+
+test.each([
+  ['nothing', 512],
+  ['something', 512],
+  ['filling', 4096],
+] as const)(
+  'what is left of earlier partitions does not tell the size of sectors: %s is there',
+  (found, sectorBytes) => {
+    const table = readPartitionTable(bytesWith(), (startBytes) => (startBytes === 8 * MIB ? found : 'nothing'));
+    expect(table?.sectorBytes).toBe(sectorBytes);
+    expect(table?.problems).toEqual(sectorBytes === 512 ? [] : [expect.stringContaining('sectors of 4096 bytes')]);
+  },
+);
+
+test('sectors have 512 bytes if anything is where a partition starts then, and if one would lie outside of the disk else', () => {
+  const everywhere = readPartitionTable(bytesWith(), (startBytes) => (startBytes === MIB ? 'something' : 'filling'));
+  expect(everywhere?.sectorBytes).toBe(512);
+  const outside = readPartitionTable(bytesWith([0x83, 8192, 10_000]), (startBytes) =>
+    startBytes === 8 * MIB ? 'filling' : 'nothing',
+  );
+  expect(outside?.sectorBytes).toBe(512);
+});
+
+test('what starts at the table itself tells nothing about sectors', () => {
+  const starts: number[] = [];
   const bytes = Buffer.alloc(MIB);
   encodeRecord([
     [0x83, 0, 100],
     [0x83, 64, 8],
-    [0x83, 0xfffffff0, 8],
   ]).copy(bytes);
-  const starts: number[] = [];
-  const table = readPartitionTable(new RawDisk(new BufferStorage(bytes)), (startBytes) => {
+  readPartitionTable(new RawDisk(new BufferStorage(bytes)), (startBytes) => {
     starts.push(startBytes);
-    return startBytes !== 64 * 512;
+    return 'nothing';
   });
   expect(starts).toEqual([64 * 512, 64 * 4096]);
-  expect(table?.sectorBytes).toBe(4096);
 });
 
 test('a disk without a boot signature, or too small for one, has no table', () => {
