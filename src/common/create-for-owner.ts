@@ -1,6 +1,8 @@
 /** New files and folders of the user. */
 
+import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
+import path from 'node:path';
 
 const FILE_MODE = 0o600;
 const FOLDER_MODE = 0o700;
@@ -19,6 +21,19 @@ export function createForOwner(path: string, flags: number): number {
   } catch (error) {
     fs.closeSync(fd);
     fs.unlinkSync(path);
+    throw error;
+  }
+}
+
+/** As `createForOwner`, a file that is read and written, and is gone with its last descriptor; `prefix` is seen in /proc/PID/fd. */
+export function createWithoutName(folder: string, prefix: string): number {
+  const file = path.join(folder, `${prefix}${randomBytes(8).toString('hex')}`);
+  const fd = createForOwner(file, fs.constants.O_RDWR);
+  try {
+    fs.unlinkSync(file);
+    return fd;
+  } catch (error) {
+    fs.closeSync(fd);
     throw error;
   }
 }

@@ -3,10 +3,9 @@
  * `umount` opens as a descriptor of the process, as long as that is there. One that was killed has said nothing.
  */
 
-import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
-import { createForOwner } from '../common/create-for-owner.ts';
+import { createWithoutName } from '../common/create-for-owner.ts';
 import { createLogger } from '../common/logging.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import { listProcFolder, readProcLink } from './proc-files.ts';
@@ -31,7 +30,7 @@ export function createEndReport(folders: readonly string[]): number {
   let failure: unknown;
   for (const folder of folders) {
     try {
-      return createWithoutName(folder);
+      return createEmpty(folder);
     } catch (error) {
       failure ??= error;
     }
@@ -78,11 +77,9 @@ function isReport(target: string | undefined): boolean {
   return target !== undefined && path.basename(target).startsWith(NAME);
 }
 
-function createWithoutName(folder: string): number {
-  const file = path.join(folder, `${NAME}${randomBytes(8).toString('hex')}`);
-  const fd = createForOwner(file, fs.constants.O_RDWR);
+function createEmpty(folder: string): number {
+  const fd = createWithoutName(folder, NAME);
   try {
-    fs.unlinkSync(file);
     fs.writeSync(fd, Buffer.alloc(REPORT_BYTES), 0, REPORT_BYTES, 0);
     return fd;
   } catch (error) {

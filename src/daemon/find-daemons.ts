@@ -17,9 +17,7 @@ export function findDaemons(mountpoint: string, uid: number | undefined = proces
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
     .filter((pid) => isOfUserHere(pid, uid) && daemonMountpoint(pid) === mountpoint)
-    .map((pid) => ({ pid, startTime: startTimeOf(pid) }))
-    .sort((a, b) => a.startTime - b.startTime)
-    .map(({ pid }) => pid);
+    .sort((one, other) => startTimeOf(one) - startTimeOf(other));
 }
 
 /**

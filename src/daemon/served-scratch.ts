@@ -95,12 +95,13 @@ export function tellIfGone(served: ServedImage, { block }: ServedScratch, stateT
 
 /** What cannot be kept is told in the log, unless `finishScratch` has done so. */
 export function closeScratch({ delta, endReport }: ServedScratch): void {
-  const isFinished = endReport !== undefined && readEndReport(endReport) !== undefined;
-  if (endReport !== undefined) fs.closeSync(endReport);
   try {
     closeDelta(delta);
   } catch (error) {
-    if (!isFinished) warn(messageOf(error));
+    const isTold = endReport !== undefined && readEndReport(endReport) !== undefined;
+    if (!isTold) warn(messageOf(error));
+  } finally {
+    if (endReport !== undefined) fs.closeSync(endReport);
   }
 }
 

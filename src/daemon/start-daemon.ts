@@ -6,6 +6,7 @@ import os from 'node:os';
 import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import { exitCodeOfSignal } from '../common/exit-code-of-signal.ts';
 import { spawnChild } from '../common/spawn-child.ts';
 import { Qcow2fsError } from '../errors.ts';
 import type { KernelMountOptions } from '../fuse/kernel-mount.ts';
@@ -228,7 +229,7 @@ function reportPipe(daemon: ChildProcess): Readable {
 export function exitCodeOf(daemon: ChildProcess): Promise<number> {
   return new Promise((resolve) => {
     daemon.on('exit', (code, signal) => {
-      resolve(code ?? 128 + (signal === null ? 0 : os.constants.signals[signal]));
+      resolve(code ?? (signal === null ? 128 : exitCodeOfSignal(signal)));
     });
   });
 }

@@ -3,6 +3,7 @@
 import fs from 'node:fs';
 import net from 'node:net';
 import { setImmediate as turn } from 'node:timers/promises';
+import { exitCodeOfSignal } from '../common/exit-code-of-signal.ts';
 import { readLines } from '../common/read-lines.ts';
 import type { VolumesDescription } from '../open-image/describe-volumes.ts';
 import { volumeFileNames } from '../tree/volume-directories.ts';
@@ -17,7 +18,7 @@ import {
 } from './inside-messages.ts';
 import { mountAsUser, mountVolume } from './mount-volume.ts';
 import { type RunningCommand, startCommand } from './run-command.ts';
-import { exitCodeOf, isOfTerminal, STOP_SIGNALS, type StopSignal } from './stop-signals.ts';
+import { isOfTerminal, STOP_SIGNALS, type StopSignal } from './stop-signals.ts';
 
 const mountpoint = process.argv[2] ?? '';
 const outside = new net.Socket({ fd: OUTSIDE_FD });
@@ -54,7 +55,7 @@ function takeSignal(line: string): void {
  */
 function stopUnlessRunning(signal: NodeJS.Signals): void {
   // The process outside may hear of our end before it hears of its own signal.
-  if (running === undefined) reportEnd({ kind: 'ended', exitCode: exitCodeOf(signal) });
+  if (running === undefined) reportEnd({ kind: 'ended', exitCode: exitCodeOfSignal(signal) });
 }
 
 /** Ends this process too. The first report counts. */

@@ -1,9 +1,9 @@
 /** Runs the user's command as env(1) does. */
 
 import { type ChildProcess, spawn } from 'node:child_process';
+import { exitCodeOfSignal } from '../common/exit-code-of-signal.ts';
 import { warn } from '../common/logging.ts';
 import { messageOf, systemCodeOf } from '../errors.ts';
-import { exitCodeOf } from './stop-signals.ts';
 
 /** As env(1), timeout(1) and the shell have them. */
 const CANNOT_RUN = 126;
@@ -34,7 +34,7 @@ export function startCommand([command = '', ...args]: readonly string[], root: s
   }
   const exitCode = new Promise<number>((resolve) => {
     child.on('error', (error) => resolve(tellWhy(command, error)));
-    child.on('exit', (code, signal) => resolve(code ?? (signal === null ? CANNOT_RUN : exitCodeOf(signal))));
+    child.on('exit', (code, signal) => resolve(code ?? (signal === null ? CANNOT_RUN : exitCodeOfSignal(signal))));
   });
   return { exitCode, kill: (signal) => void (child.pid !== undefined && child.kill(signal)) };
 }

@@ -1,6 +1,6 @@
 /** Signals that want to end this process, while it runs commands that have to be ended first. */
 
-import os from 'node:os';
+import { exitCodeOfSignal } from '../common/exit-code-of-signal.ts';
 
 export const STOP_SIGNALS = ['SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGHUP'] as const;
 export type StopSignal = (typeof STOP_SIGNALS)[number];
@@ -8,11 +8,6 @@ export type StopSignal = (typeof STOP_SIGNALS)[number];
 /** True for those of keys, which a terminal sends to all processes of its foreground group (termios(3), ISIG). */
 export function isOfTerminal(signal: StopSignal): boolean {
   return signal === 'SIGINT' || signal === 'SIGQUIT';
-}
-
-/** Of a process that a signal ended, as a shell tells it. */
-export function exitCodeOf(signal: NodeJS.Signals): number {
-  return 128 + os.constants.signals[signal];
 }
 
 export class StopSignals {
@@ -29,7 +24,7 @@ export class StopSignals {
 
   /** For a process that was ended by the last signal; undefined before the first. */
   get exitCode(): number | undefined {
-    return this.#received && exitCodeOf(this.#received);
+    return this.#received && exitCodeOfSignal(this.#received);
   }
 
   /** Calls `listener` with each signal while `body` runs. */

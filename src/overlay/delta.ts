@@ -21,6 +21,7 @@ const ZEROS = Buffer.alloc(BLOCK_BYTES);
 export class Delta {
   readonly blocks: BlockMap;
   readonly #memory: DeltaMemory;
+  readonly #control: Int32Array;
   readonly #counters: BigInt64Array;
   readonly #writeLock: SharedLock;
   readonly #syncLock: SharedLock;
@@ -35,6 +36,7 @@ export class Delta {
     const control = new Int32Array(memory.control);
     this.blocks = new BlockMap(memory);
     this.#memory = memory;
+    this.#control = control;
     this.#counters = new BigInt64Array(memory.counters);
     this.#writeLock = new SharedLock(control, WRITE_LOCK, memory.name);
     this.#syncLock = new SharedLock(control, SYNC_LOCK, memory.name);
@@ -62,7 +64,7 @@ export class Delta {
   read(target: Buffer, targetOffset: number, offset: number, length: number): void {
     readFile(this.#memory, target, targetOffset, length, this.#memory.dataStart + offset);
     // Afterwards: what was lost before is told then.
-    requireNoLoss(this.#memory);
+    requireNoLoss(this.#memory, this.#control);
   }
 
   /**
@@ -100,7 +102,7 @@ export class Delta {
   }
 
   #write(base: Disk, source: Buffer, sourceOffset: number, offset: number, end: number): void {
-    requireNoLoss(this.#memory);
+    requireNoLoss(this.#memory, this.#control);
     const from = Math.floor(offset / BLOCK_BYTES);
     const to = Math.ceil(end / BLOCK_BYTES);
     const { blocks } = this;
@@ -153,7 +155,7 @@ export class Delta {
   }
 
   #discard(base: Disk, offset: number, end: number): void {
-    requireNoLoss(this.#memory);
+    requireNoLoss(this.#memory, this.#control);
     const isToTheEnd = end === this.#memory.sizeBytes;
     const from = Math.ceil(offset / BLOCK_BYTES);
     const to = isToTheEnd ? this.#blockCount : Math.floor(end / BLOCK_BYTES);

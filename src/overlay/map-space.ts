@@ -7,7 +7,7 @@
  * A file system that writes everything to a new place (Btrfs) does not reserve space so: there fsync(2) may still say ENOSPC.
  */
 
-import { type BlockMap, MIXED, ZERO } from './block-map.ts';
+import { type BlockMap, ZERO } from './block-map.ts';
 import { writeFile } from './delta-file.ts';
 import { BLOCK_BYTES, BLOCKS_PER_PAGE, type DeltaMemory, type KeptLayout } from './delta-memory.ts';
 import { MAP_PAGE_BYTES } from './wire/delta-header.ts';
@@ -34,11 +34,9 @@ export class MapSpace {
     this.#kindBlocks = new Uint8Array(memory.spaceOfKinds);
   }
 
-  /** To be called once, of a delta that was there already: its pages that are MIXED are in the file. */
-  noteLoaded(): void {
-    for (let page = 0; page < this.#blocks.pageCount; page++) {
-      if (this.#blocks.kindOf(page) === MIXED) this.#pages[page] = 1;
-    }
+  /** To be called for each page that is MIXED in the file of a delta that was there already. */
+  noteLoaded(page: number): void {
+    this.#pages[page] = 1;
   }
 
   /**

@@ -1,9 +1,9 @@
 /** Where deltas come from: files that are thrown away, and files that are kept. */
 
-import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { createWithoutName } from '../common/create-for-owner.ts';
 import { messageOf, Qcow2fsError } from '../errors.ts';
 import { BlockMap, MIXED } from './block-map.ts';
 import { closeOnError } from './close-on-error.ts';
@@ -87,11 +87,8 @@ export function closeDelta(memory: DeltaMemory): void {
 }
 
 function openWithoutName(folder: string): number {
-  const file = path.join(folder, `.qcow2fs-delta-${randomBytes(8).toString('hex')}`);
   try {
-    const fd = fs.openSync(file, fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL, 0o600);
-    fs.unlinkSync(file);
-    return fd;
+    return createWithoutName(folder, '.qcow2fs-delta-');
   } catch (cause) {
     throw new Qcow2fsError(
       'IO',
@@ -107,13 +104,16 @@ function loadMap(memory: DeltaMemory, file: KeptFile): void {
   const blocks = new BlockMap(memory);
   const kinds = Buffer.alloc(blocks.pageCount);
   readFile(file, kinds, 0, kinds.length, file.layout.kindsStart);
+  const space = new MapSpace(memory, file.layout, blocks);
   const page = Buffer.alloc(MAP_PAGE_BYTES);
   for (const [index, kind] of kinds.entries()) {
     if (kind > MIXED) throw damaged(file, `the kind of page ${index} is ${kind}`);
-    if (kind === MIXED) loadPage(file, file.layout, blocks, index, page);
+    if (kind === MIXED) {
+      loadPage(file, file.layout, blocks, index, page);
+      space.noteLoaded(index);
+    }
     blocks.load(index, kind);
   }
-  new MapSpace(memory, file.layout, blocks).noteLoaded();
   const counters = new BigInt64Array(memory.counters);
   counters[USED_BLOCKS] = BigInt(blocks.countData(0, Math.ceil(memory.sizeBytes / BLOCK_BYTES)));
   counters[WRITTEN_AT] = kinds.some((kind) => kind !== 0) ? BigInt(file.changedAtMs) : 0n;

@@ -31,7 +31,7 @@ export function syncKeptDelta(
   blocks: BlockMap,
   holdWriteLock: <Result>(body: () => Result) => Result,
 ): void {
-  requireNoLoss(memory);
+  requireNoLoss(memory, new Int32Array(memory.control));
   const pages = holdWriteLock(() => takeDirtyPages(blocks));
   try {
     // Also without a dirty page: blocks that were in the file before may have been written to.
@@ -102,10 +102,10 @@ function syncOrLose(memory: DeltaMemory): void {
  * For all that uses the file: what the operating system has given up reads as something else once it is out of memory.
  * @throws Qcow2fsError IO.
  */
-export function requireNoLoss(memory: DeltaMemory): void {
-  if (Atomics.load(new Int32Array(memory.control), SYNC_FAILED) === 0) return;
+export function requireNoLoss({ name }: Pick<DeltaMemory, 'name'>, control: Int32Array): void {
+  if (Atomics.load(control, SYNC_FAILED) === 0) return;
   throw new Qcow2fsError(
     'IO',
-    `${memory.name} cannot be used any more: its disk has failed, and may have lost what was written`,
+    `${name} cannot be used any more: its disk has failed, and may have lost what was written`,
   );
 }

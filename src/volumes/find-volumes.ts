@@ -122,17 +122,8 @@ function recogniser(disk: Disk): Recognise {
   return (startBytes, sizeBytes) => {
     const found = probeFileSystem(new WindowDisk(disk, startBytes, sizeBytes));
     if (found === undefined) return 'nothing';
-    // Its own sectors are as large as those of the disk, or it could not be mounted there.
-    if (WITH_BOOT_SECTOR.includes(found.type) && sectorBytesAt(disk, startBytes, found.type) !== 4096)
-      return 'something';
+    if (found.sectorBytes !== undefined && found.sectorBytes !== 4096) return 'something';
     const rest = sizeBytes - (found.sizeBytes ?? 0);
     return rest >= 0 && rest <= sizeBytes / ROUNDED_OFF_PART ? 'filling' : 'something';
   };
-}
-
-/** Of a file system with a boot sector, which says it as a number, or exFAT as a power of two. */
-function sectorBytesAt(disk: Disk, startBytes: number, type: string): number {
-  const boot = Buffer.alloc(512);
-  disk.readAt(boot, 0, startBytes, boot.length);
-  return type === 'exfat' ? 2 ** boot.readUInt8(108) : boot.readUInt16LE(11);
 }

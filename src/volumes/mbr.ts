@@ -18,6 +18,7 @@ import {
   decodeDiskSignature,
   decodeMbrEntries,
   hasBootSignature,
+  haveBootIndicators,
   isExtendedType,
   MBR_BYTES,
   type MbrEntry,
@@ -102,12 +103,7 @@ function findAtStart(
   if (!isExtendedType(type)) return recognise(start, Math.min(sectorCount * sectorBytes, disk.sizeBytes - start));
   const record = readTable(disk, start, MBR_BYTES);
   if (typeof record === 'string' || !hasBootSignature(record)) return 'nothing';
-  return isRecord(record) ? 'filling' : 'something';
-}
-
-/** The boot sector of a file system has the signature, too. */
-function isRecord(record: Buffer): boolean {
-  return decodeMbrEntries(record).every(({ bootIndicator }) => bootIndicator === 0 || bootIndicator === 0x80);
+  return haveBootIndicators(decodeMbrEntries(record)) ? 'filling' : 'something';
 }
 
 /** Follows the chain of an extended partition, as parse_extended does. */

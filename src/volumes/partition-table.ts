@@ -9,6 +9,7 @@ import {
   decodeMbrEntries,
   hasBootSignature,
   hasFileSystemParameters,
+  haveBootIndicators,
   MBR_BYTES,
   MBR_TYPE_GPT_PROTECTIVE,
   type MbrEntry,
@@ -30,7 +31,7 @@ export function readPartitionTable(disk: Disk, recognise = recogniseNothing): Pa
   if (!hasBootSignature(mbr)) return undefined;
   const entries = decodeMbrEntries(mbr);
   // msdos_partition of block/partitions/msdos.c takes others for the boot sector of a file system; efi.c does not ask.
-  const isTable = entries.every(({ bootIndicator }) => bootIndicator === 0 || bootIndicator === 0x80);
+  const isTable = haveBootIndicators(entries);
   if (entries.some(({ type }) => type === MBR_TYPE_GPT_PROTECTIVE)) {
     const gpt = readGpt(disk);
     if (isTable || gpt.uuid !== undefined) return gpt;

@@ -50,6 +50,7 @@ export const exfat: Prober = {
       uuid: decodeSerialNumber(boot.subarray(100, 104)),
       isDirty: (boot.readUInt16LE(106) & VOLUME_DIRTY) !== 0,
       sizeBytes: toSizeBytes(boot.readBigUInt64LE(72), sectorBytesOf(boot)),
+      sectorBytes: sectorBytesOf(boot),
     };
   },
 };

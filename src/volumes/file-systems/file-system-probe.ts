@@ -16,6 +16,8 @@ export interface FileSystemProbe {
   readonly isDirty: boolean | undefined;
   /** What the superblock says; may be more than the volume has. */
   readonly sizeBytes: number | undefined;
+  /** Of its own sectors, if it can only be mounted on a disk that has such. */
+  readonly sectorBytes?: number;
 }
 
 /** One format. */

@@ -49,6 +49,7 @@ export const ntfs: Prober = {
       uuid: boot.readBigUInt64LE(72).toString(16).toUpperCase().padStart(16, '0'),
       isDirty: volume && isDirty(source, place, volume),
       sizeBytes: toSizeBytes(boot.readBigUInt64LE(40), boot.readUInt16LE(11)),
+      sectorBytes: boot.readUInt16LE(11),
     };
   },
 };

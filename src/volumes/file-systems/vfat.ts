@@ -62,6 +62,7 @@ export const vfat: Prober = {
       uuid: hasSerialNumber ? decodeSerialNumber(boot.subarray(39 + extended, 43 + extended)) : undefined,
       isDirty: isDirty(source, geometry, boot.readUInt8(37 + extended)),
       sizeBytes: geometry.sectorCount * geometry.sectorBytes,
+      sectorBytes: geometry.sectorBytes,
     };
   },
 };

@@ -62,6 +62,11 @@ export function decodeMbrEntries(bytes: Buffer): MbrEntry[] {
   });
 }
 
+/** Other sectors with the signature, as the boot sector of a file system, have other bytes there (block/partitions/msdos.c). */
+export function haveBootIndicators(entries: readonly MbrEntry[]): boolean {
+  return entries.every(({ bootIndicator }) => bootIndicator === 0 || bootIndicator === 0x80);
+}
+
 export function decodeDiskSignature(bytes: Buffer): number {
   return bytes.readUInt32LE(440);
 }
